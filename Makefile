@@ -1,0 +1,44 @@
+# One way to run anything. `make help` lists it; CI calls the same targets.
+SHELL := /bin/bash
+PY    := .venv/bin/python
+UV    := uv==0.13.9
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-unit lint bench packages lock
+
+help:  ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+setup: .venv/.synced  ## .venv with the locked packages, broker jars, Java; nothing twice
+	@$(PY) -m engagement.stack.jars
+
+.venv/.synced: requirements.lock pyproject.toml
+	@test -x $(PY) || { echo "setup: creating .venv" >&2; python3 -m venv .venv; }
+	@echo "setup: installing the locked packages" >&2
+	@$(PY) -m pip install -q --disable-pip-version-check $(UV)
+	@$(PY) -m uv pip sync -q --python $(PY) --require-hashes requirements.lock
+	@$(PY) -m pip --version >/dev/null 2>&1 || true
+	@printf '#!/bin/sh\nexec "%s/.venv/bin/python" -m engagement "$$@"\n' "$(CURDIR)" > .venv/bin/engagement && chmod +x .venv/bin/engagement
+	@printf '%s\n' "$(CURDIR)" > "$$($(PY) -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/engagement-checkout.pth"
+	@touch $@
+
+demo: setup  ## the whole product on this machine with live data; prints the addresses
+	@.venv/bin/engagement demo
+
+test: setup packages  ## every test: unit, integration (real broker, real Dagster), end to end (real page)
+	@$(PY) -m pytest tests
+
+test-unit: .venv/.synced  ## the fast tests: no broker, no daemon, no browser
+	@$(PY) -m pytest tests/unit
+
+lint: .venv/.synced  ## ruff and mypy
+	@.venv/bin/ruff check . && .venv/bin/ruff format --check . && .venv/bin/mypy
+
+bench: setup  ## measurements quoted in the docs; prints them with machine and date
+	@$(PY) bench/latency.py
+
+packages:
+	@.ci/packages
+
+lock: .venv/.synced  ## write requirements.lock anew from pyproject.toml
+	@$(PY) -m pip install -q --disable-pip-version-check $(UV) && $(PY) -m uv pip compile -q pyproject.toml --all-extras --generate-hashes --no-emit-index-url --no-strip-extras -o requirements.lock

@@ -1,0 +1,212 @@
+"""Settings: the environment first, then `engagement.toml`, then the default.
+
+`load()` reads them when called, never at import. Relative paths count from the folder of
+`engagement.toml`, else from the working directory. Meanings, units and defaults are those of the
+table that `engagement settings` prints.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+from engagement.errors import PermanentError
+
+PREFIX = "ENGAGEMENT_"
+KAFKA_PREFIX = "ENGAGEMENT_KAFKA__"
+TOML_NAME = "engagement.toml"
+
+TOPIC_FAMILIES = ("install", "session", "view_notification")
+"""The three topics of the event contract, without the prefix."""
+
+
+class SettingsError(PermanentError):
+    """An unknown name or an unreadable value; names the setting and what is valid."""
+
+
+def _setting(default: Any, meaning: str, *, unit: str = "", low: int | None = None, high: int | None = None) -> Any:
+    return field(default=default, metadata={"meaning": meaning, "unit": unit, "low": low, "high": high})
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Every setting of the pipeline, read and checked. Field names are the environment names in lower case."""
+
+    lake_url: str = _setting(".engagement/lake", "folder of the lake")
+    state_dir: Path = _setting(Path(".engagement"), "everything that is not the lake: Dagster home, broker data, pid files")
+    kafka_bootstrap_servers: str = _setting("127.0.0.1:9092", "broker addresses, comma-separated")
+    topic_prefix: str = _setting("", "put before the three topic names")
+    topic_partitions: int = _setting(6, "partitions a topic is created with", low=1)
+    topic_replication: int = _setting(1, "replicas a topic is created with", low=1)
+    topic_retention_hours: int = _setting(168, "how long the broker keeps records", unit="h", low=1)
+    dagster_port: int = _setting(3000, "port of the Dagster UI", low=1, high=65535)
+    dashboard_port: int = _setting(8501, "port of the page", low=1, high=65535)
+    metrics_port: int = _setting(9108, "port of the consumer's metrics", low=1, high=65535)
+    host: str = _setting("127.0.0.1", "address the servers bind to")
+    consumer_group: str = _setting("engagement-raw", "consumer group; for lag monitoring only (R3)")
+    flush_seconds: int = _setting(60, "longest time a record waits in memory", unit="s", low=1)
+    flush_bytes: int = _setting(64 << 20, "buffered bytes a partition that flush early", unit="bytes", low=1)
+    buffer_bytes: int = _setting(512 << 20, "buffered bytes a process at which fetching pauses", unit="bytes", low=1)
+    lateness_days: int = _setting(30, "older events are rejected as too_late (not for imports)", unit="days", low=1)
+    clock_skew_seconds: int = _setting(300, "events further after received_at are rejected as in_future", unit="s", low=0)
+    max_dimension_values: int = _setting(1000, "values a dimension keeps by name in a period; the rest is OTHER", low=1)
+    history_start: date = _setting(date(2020, 1, 1), "first UTC day of the partitions; older events are rejected")
+    slot_minutes: int = _setting(60, "length of a slot; divides 60; fixed for the life of a lake", unit="min", low=1, high=60)
+    session_mode: str = _setting("gap", "gap (per user) or client (per user and client session id); fixed for a lake")
+    session_gap_seconds: int = _setting(1800, "a longer gap starts a new session; fixed for a lake", unit="s", low=60, high=14400)
+    engine: str = _setting("duckdb", "engine of the tables")
+    memory_limit: str = _setting("2 GiB", "memory of the engine")
+    threads: int = _setting(0, "threads of the engine; 0 is all cores", low=0)
+    demo_seconds: int = _setting(0, "`engagement demo` stops by itself after so long; 0 is never", unit="s", low=0)
+    kafka: Mapping[str, str] = field(default_factory=dict, metadata={"meaning": "any librdkafka property, as ENGAGEMENT_KAFKA__security__protocol"})
+    sources: Mapping[str, str] = field(default_factory=dict, metadata={"meaning": "where each value came from"})
+
+    @property
+    def topics(self) -> dict[str, str]:
+        """Topic name on the broker -> its family (`install`, `session`, `view_notification`)."""
+        return {f"{self.topic_prefix}{family}": family for family in TOPIC_FAMILIES}
+
+    @property
+    def lake_path(self) -> Path:
+        """The lake's folder, absolute."""
+        return Path(self.lake_url)
+
+    @property
+    def gap_us(self) -> int:
+        """Session gap in microseconds."""
+        return self.session_gap_seconds * 1_000_000
+
+    def kafka_config(self, **extra: Any) -> dict[str, Any]:
+        """librdkafka properties: the bootstrap servers, the user's own, then `extra`."""
+        return {"bootstrap.servers": self.kafka_bootstrap_servers, **self.kafka, **extra}
+
+    def environment(self) -> dict[str, str]:
+        """What was set, as environment variables with absolute paths, for child processes.
+
+        Defaults are left out: a child that opens a lake must not take them for the user's wish.
+        """
+        paths = {"lake_url", "state_dir"}
+        env = {PREFIX + item.name.upper(): str(getattr(self, item.name)) for item in _public_fields() if item.name in self.sources or item.name in paths}
+        env |= {KAFKA_PREFIX + key.replace(".", "__"): value for key, value in self.kafka.items()}
+        return env
+
+    def masked(self) -> dict[str, tuple[str, str]]:
+        """Environment name -> (value with secrets masked, source), for `engagement settings`."""
+        rows = {PREFIX + item.name.upper(): (str(getattr(self, item.name)), self.sources.get(item.name, "default")) for item in _public_fields()}
+        for key, value in self.kafka.items():
+            shown = "***" if _is_secret(key) else value
+            rows[KAFKA_PREFIX + key.replace(".", "__")] = (shown, self.sources.get(f"kafka.{key}", "environment"))
+        return rows
+
+
+def _public_fields() -> list[Any]:
+    return [item for item in fields(Settings) if item.name not in ("kafka", "sources")]
+
+
+def _is_secret(name: str) -> bool:
+    return any(word in name.lower() for word in ("password", "secret", "key", "token", "jaas", "credential"))
+
+
+def load(environ: Mapping[str, str] | None = None, folder: Path | None = None, **overrides: Any) -> Settings:
+    """Read the settings.
+
+    `environ` defaults to the process environment, `folder` (where `engagement.toml` is looked for)
+    to the working directory; `overrides` win over both (used by tests and by command-line options).
+
+    Raises SettingsError for an unknown name or an unreadable value.
+    """
+    environ = os.environ if environ is None else environ
+    folder = (folder or Path.cwd()).resolve()
+    known = {item.name: item for item in _public_fields()}
+    values: dict[str, Any] = {}
+    sources: dict[str, str] = {}
+    kafka: dict[str, str] = {}
+
+    for name, raw in _read_toml(folder / TOML_NAME).items():
+        if name == "kafka" and isinstance(raw, dict):
+            kafka |= {key.replace("__", "."): str(value) for key, value in raw.items()}
+            sources |= {f"kafka.{key.replace('__', '.')}": TOML_NAME for key in raw}
+        elif name in known:
+            values[name], sources[name] = _parse(known[name], raw, name), TOML_NAME
+        else:
+            raise SettingsError(_unknown(name, list(known), TOML_NAME))
+    for variable, text in environ.items():
+        if variable.startswith(KAFKA_PREFIX):
+            key = variable[len(KAFKA_PREFIX) :].replace("__", ".").lower()
+            kafka[key], sources[f"kafka.{key}"] = text, "environment"
+        elif variable.startswith(PREFIX):
+            name = variable[len(PREFIX) :].lower()
+            if name not in known:
+                raise SettingsError(_unknown(variable, [PREFIX + item.upper() for item in known], "the environment"))
+            values[name], sources[name] = _parse(known[name], text, variable), "environment"
+    for name, value in overrides.items():
+        if value is not None:
+            values[name], sources[name] = value, "option"
+
+    settings = Settings(**values, kafka=kafka, sources=sources)
+    return _checked(settings, folder)
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    if not path.exists():
+        return {}
+    try:
+        return tomllib.loads(path.read_text())
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        msg = f"{path}: not readable as TOML: {error}"
+        raise SettingsError(msg) from error
+
+
+def _parse(item: Any, raw: Any, shown: str) -> Any:
+    kind = type(item.default)
+    try:
+        if kind is int:
+            value: Any = int(raw)
+            low, high = item.metadata["low"], item.metadata["high"]
+            if (low is not None and value < low) or (high is not None and value > high):
+                msg = f"{shown}={raw}: must be {f'at least {low}' if high is None else f'from {low} to {high}'}"
+                raise SettingsError(msg)
+            return value
+        if kind is date:
+            return raw if isinstance(raw, date) else date.fromisoformat(str(raw))
+    except ValueError as error:
+        expected = "a whole number" if kind is int else "a day as YYYY-MM-DD"
+        msg = f"{shown}={raw!r}: expected {expected}"
+        raise SettingsError(msg) from error
+    return Path(str(raw)) if issubclass(kind, Path) else str(raw)
+
+
+def _checked(settings: Settings, folder: Path) -> Settings:
+    if 60 % settings.slot_minutes:
+        msg = f"{PREFIX}SLOT_MINUTES={settings.slot_minutes}: must divide 60 (1, 2, 3, 4, 5, 6, 10, 12, 15, 20, 30 or 60)"
+        raise SettingsError(msg)
+    for name, value, valid in (
+        ("SESSION_MODE", settings.session_mode, ("gap", "client")),
+        ("ENGINE", settings.engine, ("duckdb",)),
+    ):
+        if value not in valid:
+            msg = f"{PREFIX}{name}={value!r}: must be one of {', '.join(valid)}"
+            raise SettingsError(msg)
+    if "://" in settings.lake_url:
+        msg = f"{PREFIX}LAKE_URL={settings.lake_url!r}: must be a folder; other stores are not supported yet"
+        raise SettingsError(msg)
+    absolute = {
+        "lake_url": str((folder / settings.lake_url).resolve()),
+        "state_dir": (folder / settings.state_dir).resolve(),
+    }
+    return _replace(settings, **absolute)
+
+
+def _replace(settings: Settings, **changes: Any) -> Settings:
+    return Settings(**({item.name: getattr(settings, item.name) for item in fields(Settings)} | changes))
+
+
+def _unknown(name: str, valid: list[str], where: str) -> str:
+    near = difflib.get_close_matches(name, valid, n=3, cutoff=0.4) or sorted(valid)
+    return f"unknown setting {name} in {where}; nearest valid names: {', '.join(near)}"
