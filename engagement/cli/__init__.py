@@ -17,7 +17,7 @@ COMMANDS = {
     "demo": "engagement.cli.stack:demo",
     "broker": "engagement.cli.stack:broker",
     "topics": "engagement.cli.stack:topics",
-    "simulate": "engagement.cli.stack:simulate",
+    "simulate": "engagement.cli.simulate:simulate",
     "ingest": "engagement.cli.ingest:ingest",
     "import": "engagement.cli.ingest:import_",
     "refresh": "engagement.cli.tables:refresh",
