@@ -1,0 +1,110 @@
+"""`daily_aggregates_with_dimensions`: one object per day for its hour rows, one for its day rows (R4, R8)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import date, datetime
+from typing import TYPE_CHECKING, Any
+
+from engagement.lake import Entry
+from engagement.tables import engine, units
+from engagement.tables.context import TableContext
+from engagement.tables.objects import CODE_VERSION, Candidate, Held, Outcome, publish
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+def inputs_of(slots: Sequence[datetime], listing: dict[str, Entry]) -> dict[str, str]:
+    """Key -> version of the user_activity and sessions objects of these slots, as a listing shows them."""
+    keys = [units.slot_key(table, slot) for slot in slots for table in (units.ACTIVITY, units.SESSIONS)]
+    return {key: listing[key].version for key in keys if key in listing}
+
+
+def refresh_hours(context: TableContext, day: date, hours: Sequence[datetime], *, rebuild: bool = False) -> tuple[Outcome, dict[datetime, str]]:
+    """Bring these hours' rows in a day's hour object up to date.
+
+    Returns the outcome of the day's object and, for hours that a gate refused, why. Raises as `objects.publish`.
+    """
+    held: dict[datetime, str] = {}
+
+    def build(old: Entry | None) -> Candidate | None:
+        held.clear()
+        facts = context.footers.of(old)
+        made: dict[str, Any] = dict(facts.get("hours", {}))
+        fresh: dict[int, pa.Table] = {}
+        for hour in hours:
+            inputs = _present_inputs(context, units.slots_of(hour, context.format.slot_minutes))
+            before = made.get(hour.isoformat(), {})
+            if not inputs or (not rebuild and before.get("inputs") == inputs and before.get("code") == CODE_VERSION):
+                continue
+            candidate = _candidate(context, list(inputs), hour.hour)
+            try:
+                context.judge(context, units.BIG_TABLE, candidate)
+            except Held as verdict:
+                held[hour] = str(verdict)
+                continue
+            fresh[hour.hour] = candidate.table
+            made[hour.isoformat()] = {"code": CODE_VERSION, "inputs": inputs, **candidate.facts}
+        if not fresh:
+            return None
+        return Candidate(_merged(context, old, fresh), {"hours": made})
+
+    return publish(context.lake, units.hours_key(day), build), held
+
+
+def refresh_day(context: TableContext, day: date, *, rebuild: bool = False) -> Outcome:
+    """Bring a day's day rows up to date; raises as `objects.publish`."""
+
+    def build(old: Entry | None) -> Candidate | None:
+        facts = context.footers.of(old)
+        slots = [slot for hour in units.hours_of(day) for slot in units.slots_of(hour, context.format.slot_minutes)]
+        inputs = _present_inputs(context, slots)
+        if not inputs or (not rebuild and facts.get("inputs") == inputs and facts.get("code") == CODE_VERSION):
+            return None
+        candidate = _candidate(context, list(inputs), None)
+        context.judge(context, units.BIG_TABLE, candidate)
+        return Candidate(candidate.table, {"inputs": inputs, "newest_received_at": candidate.facts["newest_received_at"]})
+
+    return publish(context.lake, units.day_key(day), build)
+
+
+def _present_inputs(context: TableContext, slots: Sequence[datetime]) -> dict[str, str]:
+    keys = [units.slot_key(table, slot) for slot in slots for table in (units.ACTIVITY, units.SESSIONS)]
+    return {entry.key: entry.version for key in keys if (entry := context.lake.stat(key))}
+
+
+def _candidate(context: TableContext, keys: list[str], hour: int | None) -> Candidate:
+    con = context.con
+    activity = [key for key in keys if key.startswith(units.ACTIVITY)]
+    sessions = [key for key in keys if key.startswith(units.SESSIONS)]
+    # Footers before rows: rows may then be newer than what the footer claims, never older.
+    covered = {key: context.footers.of(context.lake.stat(key)) for key in activity}
+    for name, table, found in (("period_activity", units.ACTIVITY, activity), ("period_sessions", units.SESSIONS, sessions)):
+        paths = [context.lake.path(key) for key in found]
+        con.execute(f"CREATE OR REPLACE TEMP VIEW {name} AS SELECT * FROM {engine.relation(paths, table)}")
+    parameters = {"hour": hour, "max_values": context.settings.max_dimension_values}
+    table = engine.table_of(con, engine.sql("big_table"), parameters, units.BIG_TABLE)
+    newest = [facts["newest_received_at"] for facts in covered.values() if facts.get("newest_received_at")]
+    return Candidate(
+        table,
+        {
+            "offsets": {units.slot_of_key(key).isoformat(): facts.get("offsets", {}) for key, facts in covered.items()},
+            "newest_received_at": max(newest, key=datetime.fromisoformat, default=None),
+        },
+    )
+
+
+def _merged(context: TableContext, old: Entry | None, fresh: dict[int, pa.Table]) -> pa.Table:
+    """The day's hour rows with the fresh hours in place of their old rows, by hour."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+    import pyarrow.parquet as pq
+
+    tables = dict(fresh)
+    if old is not None:
+        present = pq.ParquetFile(context.lake.path(old.key)).read()
+        for hour in pc.unique(present["hour"]).to_pylist():
+            if hour not in tables:
+                tables[hour] = present.filter(pc.equal(present["hour"], hour))
+    return pa.concat_tables([tables[hour] for hour in sorted(tables)])

@@ -1,0 +1,77 @@
+"""`events`: one row per event of a slot, typed, enriched, copies dropped (R6), from raw rows and the rows that stand.
+
+Refresh reads only raw objects that the present object's footer does not cover; a rebuild reads them all.
+Both give the same rows in the same order (R10), because the earliest copy wins whatever came when.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Any
+
+from engagement.lake import Entry
+from engagement.raw.files import RawFile
+from engagement.tables import engine, units
+from engagement.tables.context import TableContext
+from engagement.tables.objects import CODE_VERSION, Candidate, Outcome, publish
+
+
+def refresh(context: TableContext, slot: datetime, *, rebuild: bool = False) -> Outcome:
+    """Bring one slot of events up to all raw rows of it; raises as `objects.publish`."""
+    key = units.slot_key(units.EVENTS, slot)
+
+    def build(old: Entry | None) -> Candidate | None:
+        facts = context.footers.of(old)
+        again = rebuild or not facts or facts["code"] != CODE_VERSION
+        covered: dict[str, int] = {} if again else facts["offsets"]
+        context.index.sync()
+        touching = context.index.touching(slot)
+        new = [raw for raw in touching if raw.end > covered.get(raw.chain.label, 0)]
+        if not new and not rebuild:
+            return None
+        candidate = _candidate(context, slot, new, None if again else old, {} if again else facts)
+        context.judge(context, units.EVENTS, candidate)
+        return candidate
+
+    return publish(context.lake, key, build)
+
+
+def _candidate(context: TableContext, slot: datetime, new: list[RawFile], old: Entry | None, facts: dict[str, Any]) -> Candidate:
+    con, minutes = context.con, context.format.slot_minutes
+    paths = [context.lake.path(raw.key) for raw in new]
+    con.execute(f"CREATE OR REPLACE TEMP VIEW standing AS SELECT * FROM {engine.relation([context.lake.path(old.key)] if old else [], units.EVENTS)}")
+    con.execute(f"CREATE OR REPLACE TEMP TABLE arrivals AS {_arrivals(paths)}", {"start": slot, "end": slot + timedelta(minutes=minutes)})
+    models = engine.REFERENCE / "device_models.csv"
+    con.execute(f"CREATE OR REPLACE TEMP TABLE device_models AS SELECT * FROM read_csv('{models}', header = true, all_varchar = true)")
+    table = engine.table_of(con, engine.sql("events"), {}, units.EVENTS)
+    offsets = dict(facts.get("offsets", {}))
+    for raw in new:
+        offsets[raw.chain.label] = max(raw.end, offsets.get(raw.chain.label, 0))
+    rows_in = facts.get("rows_in", 0) + sum(raw.event_slots[slot] for raw in new)
+    times = table["event_time"]
+    return Candidate(
+        table,
+        {
+            "offsets": offsets,
+            "rows_in": rows_in,
+            "duplicates": rows_in - table.num_rows,
+            "min_event_time": times[0].as_py().isoformat() if table.num_rows else None,
+            "max_event_time": times[-1].as_py().isoformat() if table.num_rows else None,
+            "newest_received_at": _newest(con, facts),
+        },
+    )
+
+
+def _arrivals(paths: list[Any]) -> str:
+    if not paths:
+        return "SELECT * FROM (SELECT NULL) WHERE false AND $start IS NOT NULL AND $end IS NOT NULL"
+    return f"""
+        SELECT * FROM read_parquet({engine.literal(paths)}, union_by_name = true)
+        WHERE reject_reason IS NULL AND event_time >= $start AND event_time < $end
+    """
+
+
+def _newest(con: Any, facts: dict[str, Any]) -> str | None:
+    row = con.execute("SELECT max(received_at) FROM arrivals").fetchone()
+    found = [instant for instant in (row[0] and row[0].isoformat(), facts.get("newest_received_at")) if instant]
+    return max(found, key=datetime.fromisoformat, default=None)

@@ -1,0 +1,122 @@
+"""Objects of processed tables: what a footer says, and the one way they are published (R4, R10).
+
+A footer names the inputs the rows were made from, so that what waits is computed from the lake alone.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from engagement.errors import TransientError
+from engagement.lake import Changed, Entry, Lake
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+FOOTER_KEY = b"engagement"
+CODE_VERSION = 1
+"""Raised when a change of SQL or reference data changes rows; older units then count as outdated (R10)."""
+ATTEMPTS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """Rows of one unit before publication, with the facts its footer will hold (JSON values)."""
+
+    table: pa.Table
+    facts: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of one unit.
+
+    `published` is False where nothing had to change, or where a gate held it (`held` says which).
+    """
+
+    key: str
+    rows: int
+    size: int
+    published: bool
+    facts: dict[str, Any] = field(default_factory=dict)
+    held: str | None = None
+
+
+class Held(Exception):  # noqa: N818 - a verdict, not an error
+    """A gate refused the candidate; the text names the failed checks. The old object stays."""
+
+
+class Footers:
+    """Footers of objects, each read once per version."""
+
+    def __init__(self, lake: Lake) -> None:
+        self._lake = lake
+        self._known: dict[str, tuple[str, dict[str, Any]]] = {}
+
+    def of(self, entry: Entry | None) -> dict[str, Any]:
+        """The facts in an object's footer; empty where there is no object."""
+        if entry is None:
+            return {}
+        known = self._known.get(entry.key)
+        if known is None or known[0] != entry.version:
+            known = self._known[entry.key] = (entry.version, _read(self._lake, entry.key))
+        return known[1]
+
+    def listing(self, prefix: str) -> dict[str, Entry]:
+        """All objects below a folder by key."""
+        return {entry.key: entry for entry in self._lake.list(prefix)}
+
+
+def publish(lake: Lake, key: str, build: Callable[[Entry | None], Candidate | None]) -> Outcome:
+    """Replace one unit's object by what `build` makes of it, atomically and only if nobody else did meanwhile.
+
+    `build` gets the entry of the present object and returns None where nothing has to change; it may
+    raise Held. Starts over when another writer was faster, at most ATTEMPTS times; then TransientError.
+    """
+    for _ in range(ATTEMPTS):
+        with lake.lock(key):
+            old = lake.stat(key)
+            try:
+                candidate = build(old)
+            except Held as verdict:
+                return Outcome(key, 0, old.size if old else 0, False, held=str(verdict))
+            if candidate is None:
+                facts = Footers(lake).of(old)
+                return Outcome(key, int(facts.get("rows", 0)), old.size if old else 0, False, facts)
+            facts = {"code": CODE_VERSION, "rows": candidate.table.num_rows, **candidate.facts}
+            data = encode(candidate.table, facts)
+            if old and old.size == len(data) and lake.read(key) == data:
+                return Outcome(key, candidate.table.num_rows, old.size, False, facts)
+            try:
+                entry = lake.replace(key, data, old)
+            except Changed:
+                continue
+            return Outcome(key, candidate.table.num_rows, entry.size, True, facts)
+    msg = f"{key}: replaced by other writers {ATTEMPTS} times in a row"
+    raise TransientError(msg)
+
+
+def encode(table: pa.Table, facts: dict[str, Any]) -> bytes:
+    """A Parquet object with the facts in its footer."""
+    import pyarrow.parquet as pq
+
+    sink = io.BytesIO()
+    with pq.ParquetWriter(sink, table.schema, compression="zstd") as writer:  # type: ignore[no-untyped-call]
+        writer.write_table(table)
+        writer.add_key_value_metadata({FOOTER_KEY: json.dumps(facts, sort_keys=True).encode()})
+    return sink.getvalue()
+
+
+def _read(lake: Lake, key: str) -> dict[str, Any]:
+    import pyarrow.parquet as pq
+
+    try:
+        metadata = pq.read_metadata(lake.path(key)).metadata or {}
+    except FileNotFoundError:
+        return {}
+    facts: dict[str, Any] = json.loads(metadata.get(FOOTER_KEY, b"{}"))
+    return facts

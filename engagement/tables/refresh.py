@@ -1,0 +1,35 @@
+"""All tables of an hour or a day in order, without Dagster: what the assets do step by step, for tests and benches.
+
+The assets call the same builders one by one; this module only fixes their order in one place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import date, datetime
+from itertools import groupby
+
+from engagement.tables import activity, big_table, events, fragments, sessions, units, waits
+from engagement.tables.context import TableContext
+
+
+def hours(context: TableContext, wanted: Sequence[datetime], *, rebuild: bool = False) -> None:
+    """Refresh (or rebuild from raw) every table of these hours."""
+    slots = [slot for hour in wanted for slot in units.slots_of(hour, context.format.slot_minutes)]
+    for step in (events.refresh, fragments.refresh, activity.refresh, sessions.refresh):
+        for slot in slots:
+            step(context, slot, rebuild=rebuild)
+    for day, found in groupby(sorted(wanted), key=lambda hour: hour.date()):
+        big_table.refresh_hours(context, day, list(found), rebuild=rebuild)
+
+
+def until_nothing_waits(context: TableContext, rounds: int = 20) -> int:
+    """Refresh what waits, round by round; returns the rounds it took. Stops after `rounds`."""
+    for number in range(rounds):
+        waiting = waits.compute(context)
+        if not waiting:
+            return number
+        hours(context, list(waiting.hours))
+        for day in {*waiting.days, *(hour.date() for hour in waiting.hours)}:
+            big_table.refresh_day(context, date(day.year, day.month, day.day))
+    return rounds

@@ -1,0 +1,64 @@
+"""`sessions`: fragments of one owner joined wherever the gap allows, owned by the slot in which they start (R7)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import datetime, timedelta
+from typing import Any
+
+from engagement.lake import Entry
+from engagement.tables import engine, units
+from engagement.tables.context import TableContext
+from engagement.tables.objects import CODE_VERSION, Candidate, Outcome, publish
+
+
+def is_stale(slot: datetime, sessions: Mapping[str, Any], fragments: Mapping[str, tuple[str, Mapping[str, Any]]]) -> bool:
+    """Whether a slot's sessions object must be made anew.
+
+    `sessions` is its footer (empty: no object), `fragments` maps the key of each fragments object in reach
+    to its version and footer. Stale: no object though the slot has fragments, or a fragments object names
+    the slot in `affects` and is not the version that was read.
+    """
+    own = any(units.slot_of_key(key) == slot for key in fragments)
+    if not sessions:
+        return own
+    read = sessions["fragments"]
+    return sessions["code"] != CODE_VERSION or any(
+        slot.isoformat() in facts.get("affects", ()) and read.get(key) != version for key, (version, facts) in fragments.items()
+    )
+
+
+def refresh(context: TableContext, slot: datetime, *, rebuild: bool = False) -> Outcome:
+    """Bring one slot of sessions up to the fragments in its reach; raises as `objects.publish`."""
+
+    def build(old: Entry | None) -> Candidate | None:
+        reach = fragments_in_reach(context, slot)
+        seen = {entry.key: (entry.version, context.footers.of(entry)) for entry in reach}
+        if not reach or not (rebuild or is_stale(slot, context.footers.of(old), seen)):
+            return None
+        table = _stitched(context, slot, reach)
+        candidate = Candidate(table, {"fragments": {entry.key: entry.version for entry in reach}})
+        context.judge(context, units.SESSIONS, candidate)
+        return candidate
+
+    return publish(context.lake, units.slot_key(units.SESSIONS, slot), build)
+
+
+def fragments_in_reach(context: TableContext, slot: datetime, stat: Callable[[str], Entry | None] | None = None) -> list[Entry]:
+    """The fragments objects that a slot's sessions depend on; `stat` defaults to asking the lake."""
+    stat = stat or context.lake.stat
+    keys = (units.slot_key(units.FRAGMENTS, item) for item in units.reach(slot, context.format.slot_minutes))
+    return [entry for key in keys if (entry := stat(key))]
+
+
+def _stitched(context: TableContext, slot: datetime, reach: list[Entry]) -> Any:
+    con = context.con
+    start, end = slot, slot + timedelta(minutes=context.format.slot_minutes)
+    own = [context.lake.path(entry.key) for entry in reach if units.slot_of_key(entry.key) == slot]
+    paths = [context.lake.path(entry.key) for entry in reach]
+    con.execute(f"""
+        CREATE OR REPLACE TEMP TABLE reach_fragments AS
+        SELECT f.* FROM {engine.relation(paths, units.FRAGMENTS)} AS f
+        SEMI JOIN {engine.relation(own, units.FRAGMENTS)} AS o ON o.user_id = f.user_id AND o.client_id IS NOT DISTINCT FROM f.client_id""")
+    query = f"SELECT * FROM ({engine.sql('sessions')}) WHERE started_at >= $start AND started_at < $end ORDER BY started_at, session_key"
+    return engine.table_of(con, query, {"gap_us": context.format.gap_us, "start": start, "end": end}, units.SESSIONS)

@@ -1,0 +1,81 @@
+-- One slot of `events`: new raw rows typed and enriched, joined to the rows that stand already, copies dropped (R6).
+-- Inputs: arrivals (good raw rows of the slot), standing (rows of the present object), device_models.
+WITH
+-- one row per arrival, dimensions cleaned: missing, empty and reserved texts are UNKNOWN
+typed AS (
+    SELECT
+        lower(a.event_id) AS event_id,
+        a.user_id AS user_id,
+        a.session_id AS session_id,
+        a.event_type AS event_type,
+        a.event_time AS event_time,
+        a.received_at AS received_at,
+        CASE
+            WHEN a.device_type IN ('ALL_DEVICES', 'ALL_VERSIONS', 'ALL_COUNTRIES', 'OTHER') THEN 'UNKNOWN'
+            WHEN a.device_type <> '' THEN a.device_type
+            WHEN a.device_model LIKE 'iPhone%' THEN 'iPhone'
+            WHEN a.device_model LIKE 'iPad%' THEN 'iPad'
+            WHEN a.device_model LIKE 'iPod%' THEN 'iPod'
+            ELSE 'UNKNOWN'
+        END AS device_type,
+        a.device_model AS device_model,
+        m.device_name AS device_name,
+        a.os_version AS os_version,
+        a.locale AS locale,
+        CASE
+            WHEN a.app_version IN ('ALL_DEVICES', 'ALL_VERSIONS', 'ALL_COUNTRIES', 'OTHER') THEN 'UNKNOWN'
+            WHEN a.app_version <> '' THEN a.app_version
+            ELSE 'UNKNOWN'
+        END AS app_version,
+        CASE
+            WHEN a.country IN ('ALL_DEVICES', 'ALL_VERSIONS', 'ALL_COUNTRIES', 'OTHER') THEN 'UNKNOWN'
+            WHEN a.country <> '' THEN a.country
+            ELSE 'UNKNOWN'
+        END AS country,
+        CASE WHEN a.region <> '' THEN a.region ELSE 'UNKNOWN' END AS region,
+        a.city AS city,
+        CASE
+            WHEN NOT json_valid(a.properties) THEN NULL
+            WHEN json_type(a.properties, '$.screen') = 'VARCHAR' THEN json_extract_string(a.properties, '$.screen')
+        END AS screen,
+        a.properties AS properties,
+        a.kafka_topic AS kafka_topic,
+        a.kafka_topic_id AS kafka_topic_id,
+        a.kafka_partition AS kafka_partition,
+        a.kafka_offset AS kafka_offset
+    FROM arrivals AS a
+    LEFT JOIN device_models AS m ON m.model = a.device_model
+),
+
+-- one row per known record of the slot, copies included
+known AS (
+    SELECT * FROM standing
+    UNION ALL BY NAME
+    SELECT * FROM typed
+),
+
+-- one row per hash of an id that occurs more than once: only these few rows are worth ranking
+doubtful AS (
+    SELECT hash(event_id) AS id_hash
+    FROM known
+    GROUP BY hash(event_id)
+    HAVING count(*) > 1
+),
+
+-- one row per doubtful record, the earliest copy of an event ranked first
+ranked AS (
+    SELECT
+        k.*,
+        row_number() OVER (
+            PARTITION BY event_id, event_time
+            ORDER BY received_at, kafka_topic, kafka_topic_id, kafka_partition, kafka_offset
+        ) AS copy_number
+    FROM known AS k
+    SEMI JOIN doubtful AS d ON d.id_hash = hash(k.event_id)
+)
+
+-- one row per event, in total order
+SELECT * FROM known AS k ANTI JOIN doubtful AS d ON d.id_hash = hash(k.event_id)
+UNION ALL BY NAME
+SELECT * EXCLUDE (copy_number) FROM ranked WHERE copy_number = 1
+ORDER BY event_time, event_id

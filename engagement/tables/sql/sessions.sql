@@ -1,0 +1,125 @@
+-- Sessions of the owners in `reach_fragments`: their fragments stitched wherever the gap allows (R7).
+-- Input: reach_fragments, all fragments of these owners in one UTC day and both its neighbours.
+-- Parameter: $gap_us (microseconds). Exact for sessions that start in the middle day.
+WITH
+-- one row per fragment, with its neighbour before it
+ordered AS (
+    SELECT
+        *,
+        epoch_us(started_at) AS first_us,
+        epoch_us(ended_at) AS last_us,
+        epoch_us(started_at) // 86400000000 AS day_number,
+        epoch_us(started_at) - lag(epoch_us(ended_at)) OVER owner_time AS gap_before_us,
+        lag(epoch_us(started_at) // 86400000000) OVER owner_time AS day_before
+    FROM reach_fragments
+    WINDOW owner_time AS (PARTITION BY user_id, client_id ORDER BY started_at)
+),
+
+-- one row per owner and UTC day: automated where no gap shows from midnight to midnight (interface, whole-day rule)
+days AS (
+    SELECT
+        user_id,
+        client_id,
+        day_number,
+        min(first_us) - day_number * 86400000000 <= CAST($gap_us AS BIGINT)
+        AND (day_number + 1) * 86400000000 - max(last_us) <= CAST($gap_us AS BIGINT)
+        AND coalesce(max(gap_before_us) FILTER (day_before = day_number), 0) <= CAST($gap_us AS BIGINT) AS is_automated
+    FROM ordered
+    GROUP BY user_id, client_id, day_number
+),
+
+-- one row per fragment, marked where a session starts: after a gap, or at the midnights of an automated day
+marked AS (
+    SELECT
+        o.*,
+        d.is_automated AS is_automated,
+        CASE
+            WHEN o.gap_before_us IS NULL OR o.gap_before_us > CAST($gap_us AS BIGINT) THEN 1
+            WHEN o.day_before <> o.day_number AND (d.is_automated OR b.is_automated) THEN 1
+            ELSE 0
+        END AS starts
+    FROM ordered AS o
+    JOIN days AS d
+        ON d.user_id = o.user_id AND d.client_id IS NOT DISTINCT FROM o.client_id AND d.day_number = o.day_number
+    LEFT JOIN days AS b
+        ON b.user_id = o.user_id AND b.client_id IS NOT DISTINCT FROM o.client_id AND b.day_number = o.day_before
+),
+
+-- one row per fragment, with the number of its session
+numbered AS (
+    SELECT *, sum(starts) OVER (PARTITION BY user_id, client_id ORDER BY first_us) AS session
+    FROM marked
+),
+
+-- one row per session and client session id, at its first appearance
+client_ids AS (
+    SELECT user_id, client_id, session, client_session_id, min(place) AS place
+    FROM (
+        SELECT
+            user_id,
+            client_id,
+            session,
+            unnest(client_session_ids) AS client_session_id,
+            first_us * 64 + generate_subscripts(client_session_ids, 1) AS place
+        FROM numbered
+    )
+    GROUP BY user_id, client_id, session, client_session_id
+),
+
+-- one row per session that has client session ids
+client_id_lists AS (
+    SELECT user_id, client_id, session, list(client_session_id ORDER BY place)[1:50] AS client_session_ids
+    FROM client_ids
+    GROUP BY user_id, client_id, session
+),
+
+-- one row per session
+sessions AS (
+    SELECT
+        user_id,
+        client_id,
+        session,
+        min(first_us) AS first_us,
+        max(last_us) AS last_us,
+        sum(event_count) AS event_count,
+        sum(screen_views) AS screen_views,
+        sum(notification_views) AS notification_views,
+        sum(notification_clicks) AS notification_clicks,
+        sum(installs) AS installs,
+        flatten(list(screen_path ORDER BY first_us))[1:50] AS screen_path,
+        arg_min(entry_screen, first_us) FILTER (entry_screen IS NOT NULL) AS entry_screen,
+        arg_max(exit_screen, first_us) FILTER (exit_screen IS NOT NULL) AS exit_screen,
+        arg_min(device_type, first_us) AS device_type,
+        arg_min(app_version, first_us) AS app_version,
+        arg_min(country, first_us) AS country,
+        bool_or(is_automated) AS is_automated
+    FROM numbered
+    GROUP BY user_id, client_id, session
+)
+
+-- one row per session, in total order
+SELECT
+    md5(concat_ws(chr(31), s.user_id, s.client_id, CAST(s.first_us AS VARCHAR))) AS session_key,
+    s.user_id AS user_id,
+    make_timestamptz(s.first_us) AS started_at,
+    make_timestamptz(s.last_us) AS ended_at,
+    (s.last_us - s.first_us) / 1000000.0 AS duration_seconds,
+    s.event_count AS event_count,
+    s.screen_views AS screen_views,
+    s.notification_views AS notification_views,
+    s.notification_clicks AS notification_clicks,
+    s.installs AS installs,
+    s.screen_path AS screen_path,
+    s.entry_screen AS entry_screen,
+    s.exit_screen AS exit_screen,
+    coalesce(c.client_session_ids, []) AS client_session_ids,
+    s.device_type AS device_type,
+    s.app_version AS app_version,
+    s.country AS country,
+    s.last_us - s.first_us > 10000000 OR s.screen_views >= 2 AS is_engaged,
+    NOT (s.last_us - s.first_us > 10000000 OR s.screen_views >= 2) AS is_bounce,
+    s.is_automated AS is_automated,
+    make_timestamptz(s.last_us + CAST($gap_us AS BIGINT)) AS open_until
+FROM sessions AS s
+LEFT JOIN client_id_lists AS c
+    ON c.user_id = s.user_id AND c.client_id IS NOT DISTINCT FROM s.client_id AND c.session = s.session

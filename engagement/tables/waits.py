@@ -1,0 +1,98 @@
+"""What waits, computed from the lake and never from a cursor (design §7).
+
+An hour waits until its rows of the big table carry every raw record that touches it and every session
+that starts in it; a day until its day rows carry its hours' facts. Sensor and `engagement refresh` ask here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import date, datetime
+from typing import Any
+
+from engagement.lake import Entry
+from engagement.tables import units
+from engagement.tables.big_table import inputs_of
+from engagement.tables.context import TableContext
+from engagement.tables.sessions import is_stale
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """Hours and days that wait, each with why: `raw`, `sessions` or `inputs`."""
+
+    hours: dict[datetime, str] = field(default_factory=dict)
+    days: dict[date, str] = field(default_factory=dict)
+
+    def __bool__(self) -> bool:
+        return bool(self.hours or self.days)
+
+
+def compute(context: TableContext) -> Waiting:
+    """What waits now. Lists the lake and opens the footers it has not seen in this version."""
+    context.index.sync()
+    listing = {table: context.footers.listing(table) for table in (units.ACTIVITY, units.FRAGMENTS, units.SESSIONS, units.BIG_TABLE)}
+    facts_of = context.footers.of
+    hour_facts: dict[datetime, Mapping[str, Any]] = {}
+    day_facts: dict[date, Mapping[str, Any]] = {}
+    for key, entry in listing[units.BIG_TABLE].items():
+        if key.endswith("/day.parquet"):
+            day_facts[units.day_of_key(key)] = facts_of(entry)
+        elif key.endswith("/hours.parquet"):
+            hour_facts |= {datetime.fromisoformat(hour): made for hour, made in facts_of(entry).get("hours", {}).items()}
+    inputs = listing[units.ACTIVITY] | listing[units.SESSIONS]
+    hours = waiting_for_raw(context.index.touched(), hour_facts)
+    hours = waiting_for_inputs(inputs, hour_facts, context.format.slot_minutes) | hours
+    hours = waiting_for_sessions(
+        {key: (entry.version, facts_of(entry)) for key, entry in listing[units.FRAGMENTS].items()},
+        {units.slot_of_key(key): facts_of(entry) for key, entry in listing[units.SESSIONS].items()},
+    ) | hours
+    return Waiting(dict(sorted(hours.items())), dict(sorted(waiting_days(inputs, day_facts, context.format.slot_minutes).items())))
+
+
+def waiting_for_raw(touched: Mapping[datetime, Mapping[str, int]], made: Mapping[datetime, Mapping[str, Any]]) -> dict[datetime, str]:
+    """Hours with raw rows beyond the offsets that their hour rows cover."""
+    return {
+        units.floor_hour(slot): "raw"
+        for slot, ends in touched.items()
+        if any(end > _covered(made, slot).get(chain, 0) for chain, end in ends.items())
+    }
+
+
+def _covered(made: Mapping[datetime, Mapping[str, Any]], slot: datetime) -> Mapping[str, int]:
+    offsets: Mapping[str, Mapping[str, int]] = made.get(units.floor_hour(slot), {}).get("offsets", {})
+    return offsets.get(slot.isoformat(), {})
+
+
+def waiting_for_inputs(inputs: Mapping[str, Entry], made: Mapping[datetime, Mapping[str, Any]], slot_minutes: int) -> dict[datetime, str]:
+    """Hours whose user activity or sessions are other versions than their hour rows were made from."""
+    hours = {units.floor_hour(units.slot_of_key(key)) for key in inputs}
+    return {
+        hour: "inputs" for hour in hours if made.get(hour, {}).get("inputs") != inputs_of(units.slots_of(hour, slot_minutes), dict(inputs))
+    }
+
+
+def waiting_for_sessions(
+    fragments: Mapping[str, tuple[str, Mapping[str, Any]]], sessions: Mapping[datetime, Mapping[str, Any]]
+) -> dict[datetime, str]:
+    """Hours whose sessions are stale: fragments elsewhere have changed them (R7)."""
+    naming: dict[datetime, dict[str, tuple[str, Mapping[str, Any]]]] = {}
+    for key, (version, facts) in fragments.items():
+        for slot in {units.slot_of_key(key), *(datetime.fromisoformat(text) for text in facts.get("affects", ()))}:
+            naming.setdefault(slot, {})[key] = (version, facts)
+    return {units.floor_hour(slot): "sessions" for slot, found in naming.items() if is_stale(slot, sessions.get(slot, {}), found)}
+
+
+def waiting_days(inputs: Mapping[str, Entry], made: Mapping[date, Mapping[str, Any]], slot_minutes: int) -> dict[date, str]:
+    """Days whose user activity or sessions are other versions than their day rows were made from."""
+    return {
+        day: "inputs"
+        for day in _days(inputs)
+        if made.get(day, {}).get("inputs")
+        != inputs_of([slot for hour in units.hours_of(day) for slot in units.slots_of(hour, slot_minutes)], dict(inputs))
+    }
+
+
+def _days(keys: Iterable[str]) -> set[date]:
+    return {units.day_of_key(key) for key in keys}
