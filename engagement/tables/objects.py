@@ -105,7 +105,7 @@ def encode(table: pa.Table, facts: dict[str, Any]) -> bytes:
     import pyarrow.parquet as pq
 
     sink = io.BytesIO()
-    with pq.ParquetWriter(sink, table.schema, compression="zstd") as writer:  # type: ignore[no-untyped-call]
+    with pq.ParquetWriter(sink, table.schema, compression="zstd") as writer:
         writer.write_table(table)
         writer.add_key_value_metadata({FOOTER_KEY: json.dumps(facts, sort_keys=True).encode()})
     return sink.getvalue()
