@@ -21,36 +21,42 @@ def inputs_of(slots: Sequence[datetime], listing: dict[str, Entry]) -> dict[str,
     return {key: listing[key].version for key in keys if key in listing}
 
 
-def refresh_hours(context: TableContext, day: date, hours: Sequence[datetime], *, rebuild: bool = False) -> tuple[Outcome, dict[datetime, str]]:
-    """Bring these hours' rows in a day's hour object up to date.
+def refresh_hours(context: TableContext, day: date, hours: Sequence[datetime], *, rebuild: bool = False) -> dict[datetime, Outcome]:
+    """Bring these hours' rows in a day's hour object up to date, in one publication.
 
-    Returns the outcome of the day's object and, for hours that a gate refused, why. Raises as `objects.publish`.
+    Returns what became of each hour (`rows` are the hour's own, `size` is the object's). Raises as `objects.publish`.
     """
+    made: dict[str, Any] = {}
     held: dict[datetime, str] = {}
+    fresh: dict[datetime, Candidate] = {}
 
     def build(old: Entry | None) -> Candidate | None:
-        held.clear()
-        facts = context.footers.of(old)
-        made: dict[str, Any] = dict(facts.get("hours", {}))
-        fresh: dict[int, pa.Table] = {}
+        for answer in (made, held, fresh):
+            answer.clear()
+        made.update(context.footers.of(old).get("hours", {}))
         for hour in hours:
             inputs = _present_inputs(context, units.slots_of(hour, context.format.slot_minutes))
             before = made.get(hour.isoformat(), {})
             if not inputs or (not rebuild and before.get("inputs") == inputs and before.get("code") == CODE_VERSION):
                 continue
-            candidate = _candidate(context, list(inputs), hour.hour)
+            candidate = _candidate(context, list(inputs), hour)
             try:
                 context.judge(context, units.BIG_TABLE, candidate)
             except Held as verdict:
                 held[hour] = str(verdict)
                 continue
-            fresh[hour.hour] = candidate.table
-            made[hour.isoformat()] = {"code": CODE_VERSION, "inputs": inputs, **candidate.facts}
-        if not fresh:
-            return None
-        return Candidate(_merged(context, old, fresh), {"hours": made})
+            fresh[hour] = candidate
+            made[hour.isoformat()] = {"code": CODE_VERSION, "rows": candidate.table.num_rows, "inputs": inputs, **candidate.facts}
+        return Candidate(_merged(context, old, fresh), {"hours": dict(made)}) if fresh else None
 
-    return publish(context.lake, units.hours_key(day), build), held
+    whole = publish(context.lake, units.hours_key(day), build)
+    return {
+        hour: Outcome(
+            whole.key, made.get(hour.isoformat(), {}).get("rows", 0), whole.size, whole.published and hour in fresh,
+            made.get(hour.isoformat(), {}), held.get(hour),
+        )
+        for hour in hours
+    }  # fmt: skip
 
 
 def refresh_day(context: TableContext, day: date, *, rebuild: bool = False) -> Outcome:
@@ -74,7 +80,7 @@ def _present_inputs(context: TableContext, slots: Sequence[datetime]) -> dict[st
     return {entry.key: entry.version for key in keys if (entry := context.lake.stat(key))}
 
 
-def _candidate(context: TableContext, keys: list[str], hour: int | None) -> Candidate:
+def _candidate(context: TableContext, keys: list[str], hour: datetime | None) -> Candidate:
     con = context.con
     activity = [key for key in keys if key.startswith(units.ACTIVITY)]
     sessions = [key for key in keys if key.startswith(units.SESSIONS)]
@@ -83,7 +89,7 @@ def _candidate(context: TableContext, keys: list[str], hour: int | None) -> Cand
     for name, table, found in (("period_activity", units.ACTIVITY, activity), ("period_sessions", units.SESSIONS, sessions)):
         paths = [context.lake.path(key) for key in found]
         con.execute(f"CREATE OR REPLACE TEMP VIEW {name} AS SELECT * FROM {engine.relation(paths, table)}")
-    parameters = {"hour": hour, "max_values": context.settings.max_dimension_values}
+    parameters = {"hour": None if hour is None else hour.hour, "max_values": context.settings.max_dimension_values}
     table = engine.table_of(con, engine.sql("big_table"), parameters, units.BIG_TABLE)
     newest = [facts["newest_received_at"] for facts in covered.values() if facts.get("newest_received_at")]
     return Candidate(
@@ -92,16 +98,17 @@ def _candidate(context: TableContext, keys: list[str], hour: int | None) -> Cand
             "offsets": {units.slot_of_key(key).isoformat(): facts.get("offsets", {}) for key, facts in covered.items()},
             "newest_received_at": max(newest, key=datetime.fromisoformat, default=None),
         },
+        hour,
     )
 
 
-def _merged(context: TableContext, old: Entry | None, fresh: dict[int, pa.Table]) -> pa.Table:
+def _merged(context: TableContext, old: Entry | None, fresh: dict[datetime, Candidate]) -> pa.Table:
     """The day's hour rows with the fresh hours in place of their old rows, by hour."""
     import pyarrow as pa
     import pyarrow.compute as pc
     import pyarrow.parquet as pq
 
-    tables = dict(fresh)
+    tables = {hour.hour: candidate.table for hour, candidate in fresh.items()}
     if old is not None:
         present = pq.ParquetFile(context.lake.path(old.key)).read()
         for hour in pc.unique(present["hour"]).to_pylist():

@@ -52,3 +52,8 @@ def literal(paths: list[Path]) -> str:
 def table_of(con: duckdb.DuckDBPyConnection, query: str, parameters: dict[str, Any], table: str) -> pa.Table:
     """The query's rows as an Arrow table with exactly the table's columns and types."""
     return con.sql(query, params=parameters).to_arrow_table().cast(schemas.arrow_schema(table))
+
+
+def scalar(con: duckdb.DuckDBPyConnection, query: str) -> Any:
+    """The one value of a one-row query; the result is read to its end, so that the connection is free again."""
+    return con.execute(query).fetchall()[0][0]

@@ -47,14 +47,15 @@ def _candidate(context: TableContext, slot: datetime, new: list[RawFile], old: E
     offsets = dict(facts.get("offsets", {}))
     for raw in new:
         offsets[raw.chain.label] = max(raw.end, offsets.get(raw.chain.label, 0))
-    rows_in = facts.get("rows_in", 0) + sum(raw.event_slots[slot] for raw in new)
+    promised = sum(raw.event_slots[slot] for raw in new)
+    read = sum(engine.scalar(con, f"SELECT count(*) FROM {name}") for name in ("arrivals", "standing"))
     times = table["event_time"]
     return Candidate(
         table,
         {
             "offsets": offsets,
-            "rows_in": rows_in,
-            "duplicates": rows_in - table.num_rows,
+            "rows_in": facts.get("rows_in", 0) + promised,
+            "duplicates": facts.get("duplicates", 0) + read - table.num_rows,
             "min_event_time": times[0].as_py().isoformat() if table.num_rows else None,
             "max_event_time": times[-1].as_py().isoformat() if table.num_rows else None,
             "newest_received_at": _newest(con, facts),
@@ -72,6 +73,6 @@ def _arrivals(paths: list[Any]) -> str:
 
 
 def _newest(con: Any, facts: dict[str, Any]) -> str | None:
-    row = con.execute("SELECT max(received_at) FROM arrivals").fetchone()
-    found = [instant for instant in (row[0] and row[0].isoformat(), facts.get("newest_received_at")) if instant]
+    newest = engine.scalar(con, "SELECT max(received_at) FROM arrivals")
+    found = [instant for instant in (newest and newest.isoformat(), facts.get("newest_received_at")) if instant]
     return max(found, key=datetime.fromisoformat, default=None)

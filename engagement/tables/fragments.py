@@ -29,7 +29,9 @@ def refresh(context: TableContext, slot: datetime, *, rebuild: bool = False) -> 
         facts = context.footers.of(old)
         if events is None or (not rebuild and facts.get("events") == events.version and facts["code"] == CODE_VERSION):
             return None
-        return _candidate(context, slot, events, old, facts)
+        candidate = _candidate(context, slot, events, old, facts)
+        same_inputs = facts.get("events") == events.version and facts.get("code") == CODE_VERSION
+        return None if same_inputs and not engine.scalar(context.con, "SELECT count(*) FROM changed_owners") else candidate
 
     with context.lake.lock(LOCK):
         return publish(context.lake, units.slot_key(units.FRAGMENTS, slot), build)

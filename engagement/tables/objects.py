@@ -9,6 +9,7 @@ import io
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from engagement.errors import TransientError
@@ -25,10 +26,14 @@ ATTEMPTS = 5
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """Rows of one unit before publication, with the facts its footer will hold (JSON values)."""
+    """Rows of one unit before publication, with the facts its footer will hold (JSON values).
+
+    `hour` tells the hour where one object holds several (the hour rows of a day).
+    """
 
     table: pa.Table
     facts: dict[str, Any]
+    hour: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)

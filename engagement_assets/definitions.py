@@ -1,0 +1,34 @@
+"""Everything Dagster loads, put together. Settings are read when Dagster asks, not at import."""
+
+from __future__ import annotations
+
+from datetime import date
+
+from dagster import Definitions, definitions, in_process_executor
+
+from engagement.lake import open_lake
+from engagement_assets import checks, engagement, events, jobs, partitions, raw, sessions
+from resources.tables import Tables
+from sensors.arrivals import arrivals_sensor
+
+
+def build_definitions(history_start: date, tables: Tables) -> Definitions:
+    """Fresh definitions for a lake whose history starts on this day."""
+    cut = partitions.build(history_start)
+    refresh_jobs = jobs.jobs()
+    return Definitions(
+        assets=[*raw.specs(cut), *events.assets(cut), *sessions.assets(cut), *engagement.assets(cut)],
+        asset_checks=checks.checks(cut),
+        jobs=refresh_jobs,
+        sensors=[arrivals_sensor(refresh_jobs)],
+        resources={"tables": tables},
+        executor=in_process_executor,
+    )
+
+
+@definitions
+def defs() -> Definitions:
+    """The code location's definitions, with the process's own settings."""
+    tables = Tables()
+    _, lake_format = open_lake(tables.settings())
+    return build_definitions(lake_format.history_start, tables)

@@ -1,0 +1,58 @@
+"""`hourly_engagement` and `daily_engagement`: the one big table, hour rows and day rows."""
+
+from datetime import date, datetime
+from itertools import groupby
+
+from dagster import AssetExecutionContext, AssetsDefinition, asset
+
+from engagement.tables import big_table, units
+from engagement_assets import steps
+from engagement_assets.common import BACKFILL, DAY_SLA, LIVE_SLA, column_schema
+from engagement_assets.partitions import Partitions, day_key, hour_key, parse_days, parse_hours
+from resources.tables import Tables
+
+
+def assets(partitions: Partitions) -> list[AssetsDefinition]:
+    """The two assets of the big table."""
+
+    @asset(
+        partitions_def=partitions.hours,
+        deps=["sessions", "user_activity"],
+        group_name="aggregated",
+        backfill_policy=BACKFILL,
+        freshness_policy=LIVE_SLA,
+        kinds={"duckdb", "parquet"},
+        metadata=column_schema(units.BIG_TABLE),
+        description="Hour rows of daily_aggregates_with_dimensions, every subset of the dimensions also as ALL (R8).",
+    )
+    def hourly_engagement(context: AssetExecutionContext, tables: Tables) -> None:
+        hours = parse_hours(steps.asked_keys(context))
+        for day, found in groupby(hours, key=lambda hour: hour.date()):
+            _refresh_hours(context, tables, day, list(found))
+        steps.fail_if_held(tables)
+
+    @asset(
+        partitions_def=partitions.days,
+        deps=["sessions", "user_activity"],
+        group_name="aggregated",
+        backfill_policy=BACKFILL,
+        freshness_policy=DAY_SLA,
+        kinds={"duckdb", "parquet"},
+        metadata=column_schema(units.BIG_TABLE),
+        description="Day rows of daily_aggregates_with_dimensions; active_users is DAU, counted on user facts (R8).",
+    )
+    def daily_engagement(context: AssetExecutionContext, tables: Tables) -> None:
+        for day in parse_days(steps.asked_keys(context)):
+            with steps.judged(context, tables, day_key(day)) as opened:
+                outcome = big_table.refresh_day(opened, day, rebuild=steps.is_rebuild(context))
+            steps.report(context, tables, day_key(day), [outcome])
+        steps.fail_if_held(tables)
+
+    return [hourly_engagement, daily_engagement]
+
+
+def _refresh_hours(context: AssetExecutionContext, tables: Tables, day: date, hours: list[datetime]) -> None:
+    with steps.judged(context, tables, None) as opened:
+        outcomes = big_table.refresh_hours(opened, day, hours, rebuild=steps.is_rebuild(context))
+    for hour, outcome in outcomes.items():
+        steps.report(context, tables, hour_key(hour), [outcome])

@@ -1,0 +1,23 @@
+"""Jobs: all hourly assets in one process, all daily ones in another. Checks are judged inside, not as steps (design §7)."""
+
+from __future__ import annotations
+
+from dagster import AssetSelection, in_process_executor
+from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition, define_asset_job
+
+HOURS_JOB, DAYS_JOB = "refresh_hours", "refresh_days"
+HOURLY_ASSETS = ("events", "session_fragments", "user_activity", "sessions", "hourly_engagement")
+DAILY_ASSETS = ("daily_engagement",)
+
+
+def jobs() -> list[UnresolvedAssetJobDefinition]:
+    """The jobs that sensors, schedules and the command line run."""
+    return [
+        define_asset_job(
+            name, AssetSelection.assets(*assets).without_checks(), executor_def=in_process_executor, description=description
+        )
+        for name, assets, description in (
+            (HOURS_JOB, HOURLY_ASSETS, "Refresh a contiguous range of hours, raw events to hour rows, in one process."),
+            (DAYS_JOB, DAILY_ASSETS, "Refresh the day rows of a contiguous range of days."),
+        )
+    ]  # fmt: skip

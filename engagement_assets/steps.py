@@ -1,0 +1,125 @@
+"""What every asset of a table does around its builder: check its partitions, judge, record checks and metadata.
+
+No table is known here by name; the modules of the table families pass their builder in.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from dagster import AssetCheckEvaluation, AssetCheckSeverity, AssetExecutionContext, MetadataValue
+from dagster._core.events import DagsterEvent, DagsterEventType
+
+from engagement.errors import PermanentError
+from engagement.tables.context import TableContext
+from engagement.tables.objects import Candidate, Held, Outcome
+from engagement_assets.partitions import hour_key
+from quality import gates
+from resources.tables import Tables
+
+RANGE_START, RANGE_END = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
+REBUILD_TAG = "engagement/rebuild"
+BACKFILL_TAG = "dagster/backfill"
+
+
+class PartitionsDropped(PermanentError):
+    """Dagster dropped partitions of the asked range (they lie beyond the definition's end) and would succeed."""
+
+
+def asked_keys(context: AssetExecutionContext) -> list[str]:
+    """The run's partition keys; raises PartitionsDropped where they do not reach the ends of the asked range."""
+    keys = sorted(context.partition_keys)
+    tags = context.run.tags
+    wanted = (tags.get(RANGE_START), tags.get(RANGE_END))
+    if wanted[0] and wanted != (keys[0] if keys else None, keys[-1] if keys else None):
+        msg = f"asked for partitions {wanted[0]} to {wanted[1]}, Dagster gave {keys[:1]} to {keys[-1:]}: they are no partitions (yet)"
+        raise PartitionsDropped(msg)
+    return keys
+
+
+def is_rebuild(context: AssetExecutionContext) -> bool:
+    """Whether the run makes its units from raw alone (backfills) instead of adding what is new."""
+    return context.run.tags.get(REBUILD_TAG) == "true" or BACKFILL_TAG in context.run.tags
+
+
+@contextlib.contextmanager
+def judged(context: AssetExecutionContext, tables: Tables, partition_key: str | None) -> Iterator[TableContext]:
+    """The tables with gates in force; results become check evaluations of the candidate's hour, else of `partition_key`."""
+
+    def judge(opened: TableContext, table: str, candidate: Candidate) -> None:
+        results = gates.judge(opened, table, candidate)
+        key = hour_key(candidate.hour) if candidate.hour else partition_key
+        for result in results:
+            record_check(context, result, key)
+        gates.require(results)
+
+    opened = tables.context
+    opened.judge, before = judge, opened.judge
+    try:
+        yield opened
+    finally:
+        opened.judge = before
+
+
+def record_check(context: AssetExecutionContext, result: gates.GateResult, partition_key: str | None) -> None:
+    """One gate's result as an evaluation under the run's own id, right over many partitions and runs (design §7)."""
+    evaluation = AssetCheckEvaluation(
+        asset_key=context.asset_key,
+        check_name=result.gate,
+        passed=result.passed,
+        severity=AssetCheckSeverity.ERROR,
+        metadata={"violations": MetadataValue.int(result.violations), "hint": MetadataValue.text(result.hint)},
+        blocking=True,
+        partition=partition_key,
+    )
+    event = DagsterEvent(
+        event_type_value=DagsterEventType.ASSET_CHECK_EVALUATION.value,
+        job_name=context.run.job_name,
+        event_specific_data=evaluation,
+    )
+    context.instance.report_dagster_event(event, run_id=context.run.run_id)
+
+
+def report(context: AssetExecutionContext, tables: Tables, partition_key: str, outcomes: Sequence[Outcome]) -> None:
+    """Metadata of one partition's materialization (R11); remembers units that a gate held."""
+    facts = [outcome.facts for outcome in outcomes]
+    offsets = _merged_offsets(facts)
+    metadata: dict[str, Any] = {
+        "dagster/partition_row_count": sum(outcome.rows for outcome in outcomes),
+        "bytes": sum(outcome.size for outcome in outcomes),
+        "objects_published": sum(outcome.published for outcome in outcomes),
+    }
+    for name, choose in (("min_event_time", min), ("max_event_time", max), ("newest_received_at", max)):
+        found = [fact[name] for fact in facts if fact.get(name)]
+        if found:
+            metadata[name] = choose(found)
+    for name in ("rows_in", "duplicates"):
+        if any(name in fact for fact in facts):
+            metadata[name] = sum(fact.get(name, 0) for fact in facts)
+    if offsets:
+        metadata["raw_offsets"] = MetadataValue.json(offsets)
+    held = [f"{outcome.key}: {outcome.held}" for outcome in outcomes if outcome.held]
+    if held:
+        metadata["held"] = "; ".join(held)
+        tables.held.extend(held)
+        context.log.error("not published, the last good object stays: %s", "; ".join(held))
+    context.add_asset_metadata(metadata, partition_key=partition_key)
+
+
+def fail_if_held(tables: Tables) -> None:
+    """Raises Held at the end of a run in which a gate refused a unit: all other units are published by then."""
+    if tables.held:
+        raise Held("; ".join(tables.held))
+
+
+def _merged_offsets(facts: Sequence[dict[str, Any]]) -> dict[str, int]:
+    merged: dict[str, int] = {}
+    for fact in facts:
+        offsets = fact.get("offsets", {})
+        # hour rows keep offsets by slot, everything before them by chain alone
+        for by_chain in offsets.values() if any(isinstance(end, dict) for end in offsets.values()) else [offsets]:
+            for chain, end in by_chain.items():
+                merged[chain] = max(end, merged.get(chain, 0))
+    return merged

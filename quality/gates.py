@@ -1,0 +1,114 @@
+"""Gates: cheap structural checks of a candidate before its publication (design §7).
+
+Each takes the rows of one unit as an Arrow table and what its footer will say. Only structural rules gate:
+keys, accounting, sums. A unit that fails keeps its last good object.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from engagement.tables import engine, units
+from engagement.tables.context import TableContext
+from engagement.tables.objects import Candidate, Held
+
+if TYPE_CHECKING:
+    import duckdb
+    import pyarrow as pa
+
+ADDITIVE = ("total_events", "total_installs", "total_sessions", "total_views", "notification_views", "notification_clicks")
+
+
+@dataclass(frozen=True, slots=True)
+class GateResult:
+    """What a gate measured: the number of violations (0 passes), and what to do about any."""
+
+    gate: str
+    violations: int
+    hint: str
+
+    @property
+    def passed(self) -> bool:
+        """Whether the unit may be published."""
+        return self.violations == 0
+
+
+Check = Callable[["duckdb.DuckDBPyConnection", "pa.Table", Mapping[str, Any]], int]
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """One check of one table; `count` returns the number of violations."""
+
+    name: str
+    table: str
+    count: Check
+    description: str
+    hint: str
+
+
+def _repeated_events(con: duckdb.DuckDBPyConnection, rows: pa.Table, _facts: Mapping[str, Any]) -> int:
+    con.register("candidate", rows)
+    # Hashes first: pairs of 64-bit numbers group many times faster than texts, and only doubles are looked at.
+    return int(engine.scalar(con, """
+        WITH doubtful AS (SELECT hash(event_id) AS h, event_time AS t FROM candidate GROUP BY ALL HAVING count(*) > 1)
+        SELECT count(*) FROM (
+            SELECT event_id FROM candidate AS c SEMI JOIN doubtful AS d ON d.h = hash(c.event_id) AND d.t = c.event_time
+            GROUP BY c.event_id, c.event_time HAVING count(*) > 1
+        )"""))  # fmt: skip
+
+
+def _unaccounted_events(_con: duckdb.DuckDBPyConnection, rows: pa.Table, facts: Mapping[str, Any]) -> int:
+    return abs(int(facts["rows_in"]) - int(rows.num_rows) - int(facts["duplicates"]))
+
+
+def _repeated_sessions(con: duckdb.DuckDBPyConnection, rows: pa.Table, _facts: Mapping[str, Any]) -> int:
+    con.register("candidate", rows)
+    return int(engine.scalar(con, "SELECT count(*) - count(DISTINCT session_key) FROM candidate"))
+
+
+def _wrong_all_rows(con: duckdb.DuckDBPyConnection, rows: pa.Table, _facts: Mapping[str, Any]) -> int:
+    con.register("candidate", rows)
+    sums = ", ".join(f"sum({name}) AS {name}" for name in ADDITIVE)
+    names = ", ".join(("device_type", "app_version", "country", *ADDITIVE))
+    return int(engine.scalar(con, f"""
+        WITH leaves AS (
+            SELECT * FROM candidate WHERE device_type <> 'ALL_DEVICES' AND app_version <> 'ALL_VERSIONS' AND country <> 'ALL_COUNTRIES'
+        ),
+        added AS (
+            SELECT coalesce(device_type, 'ALL_DEVICES') AS device_type, coalesce(app_version, 'ALL_VERSIONS') AS app_version,
+                coalesce(country, 'ALL_COUNTRIES') AS country, {sums}
+            FROM leaves GROUP BY CUBE (device_type, app_version, country)
+        )
+        SELECT count(*) FROM (
+            (SELECT {names} FROM candidate EXCEPT ALL SELECT {names} FROM added)
+            UNION ALL (SELECT {names} FROM added WHERE total_events IS NOT NULL EXCEPT ALL SELECT {names} FROM candidate)
+        )"""))  # fmt: skip
+
+
+GATES = (
+    Gate("no_repeated_events", units.EVENTS, _repeated_events, "No (event_id, event_time) stands twice (R6).",
+         "look at the copies with `engagement query`; rebuild the hour with `engagement backfill`"),
+    Gate("events_accounted_for", units.EVENTS, _unaccounted_events,
+         "Good rows that the raw footers count are events or dropped copies, none else (R11).",
+         "a raw object holds other rows than its footer says: compare them before you rebuild"),
+    Gate("no_repeated_sessions", units.SESSIONS, _repeated_sessions, "No session stands twice (R7).", "rebuild the day with `engagement backfill`"),
+    Gate("all_rows_add_up", units.BIG_TABLE, _wrong_all_rows, "Additive metrics of every ALL row equal the sum of their parts (R8).",
+         "rebuild the day with `engagement backfill`"),
+)  # fmt: skip
+
+
+def judge(context: TableContext, table: str, candidate: Candidate) -> list[GateResult]:
+    """Run a table's gates over a candidate."""
+    return [
+        GateResult(gate.name, gate.count(context.con, candidate.table, candidate.facts), gate.hint) for gate in GATES if gate.table == table
+    ]
+
+
+def require(results: list[GateResult]) -> None:
+    """Raises Held where a gate failed."""
+    failed = [f"{result.gate} ({result.violations} violations)" for result in results if not result.passed]
+    if failed:
+        raise Held(", ".join(failed))

@@ -1,0 +1,50 @@
+"""`tables`: the open lake, index and engine of one run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from dagster import ConfigurableResource
+from pydantic import PrivateAttr
+
+from engagement import settings as settings_module
+from engagement.settings import Settings
+from engagement.tables.context import TableContext, open_tables
+
+
+class Tables(ConfigurableResource):  # type: ignore[type-arg]
+    """Opens the tables with the settings of the process, or with those given (tests).
+
+    Within a run the handles are opened once and shared by its steps: runs use the in-process executor.
+    """
+
+    environment: dict[str, str] | None = None
+    folder: str | None = None
+    _open: TableContext | None = PrivateAttr(default=None)
+    _held: list[str] = PrivateAttr(default_factory=list)
+
+    def settings(self) -> Settings:
+        """The settings, read now."""
+        return settings_module.load(self.environment, Path(self.folder) if self.folder else None)
+
+    @contextmanager
+    def yield_for_execution(self, context: object) -> Iterator[Tables]:  # noqa: ARG002 - Dagster's signature
+        """Open for a run, closed after it."""
+        with open_tables(self.settings()) as opened:
+            self._open = opened
+            yield self
+        self._open = None
+
+    @property
+    def context(self) -> TableContext:
+        """The open handles; only inside a run."""
+        if self._open is None:
+            raise RuntimeError("tables are open only inside a run")
+        return self._open
+
+    @property
+    def held(self) -> list[str]:
+        """Units that gates of this run refused, with why."""
+        return self._held

@@ -1,0 +1,156 @@
+"""The arrivals sensor: what waits in the lake becomes range runs, and new raw objects are reported (design §7).
+
+Level-triggered: nothing about what waits is remembered here. The cursor only saves reporting raw objects
+twice; losing it reports them again and loses no hour.
+"""
+
+import json
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from dagster import (
+    AssetMaterialization,
+    DagsterInstance,
+    DagsterRunStatus,
+    DefaultSensorStatus,
+    RunRequest,
+    RunsFilter,
+    SensorDefinition,
+    SensorEvaluationContext,
+    SensorResult,
+    SkipReason,
+    sensor,
+)
+
+from engagement.raw.files import RawFile
+from engagement.tables import units, waits
+from engagement.tables.context import open_tables
+from resources.tables import Tables
+from sensors.planning import PastRun, Request, plan
+
+LANE_TAG, UNITS_TAG = "engagement/lane", "engagement/units"
+RANGE_START, RANGE_END = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
+PRIORITY = {"live": "10", "day": "5", "late": "0"}
+UNDER_WAY = [DagsterRunStatus.QUEUED, DagsterRunStatus.NOT_STARTED, DagsterRunStatus.STARTING, DagsterRunStatus.STARTED, DagsterRunStatus.CANCELING]
+FINISHED = [DagsterRunStatus.SUCCESS, DagsterRunStatus.FAILURE, DagsterRunStatus.CANCELED]
+REMEMBERED_RUNS = 200
+SILENT_AFTER = timedelta(minutes=10)
+"""A started run without any event for so long has lost its process; R4 makes a mistake harmless."""
+
+HOUR_FORMAT, DAY_FORMAT = "%Y-%m-%d-%H:%M", "%Y-%m-%d"
+
+
+def arrivals_sensor(jobs: Sequence[Any]) -> SensorDefinition:
+    """The sensor's definition, over the two refresh jobs; it needs the `tables` resource."""
+
+    @sensor(
+        name="arrivals",
+        jobs=jobs,
+        minimum_interval_seconds=5,
+        default_status=DefaultSensorStatus.RUNNING,
+        description="Asks for runs of exactly the hours and days that wait, computed from the lake; reports raw_events.",
+    )
+    def arrivals(context: SensorEvaluationContext, tables: Tables) -> SensorResult:
+        return evaluate(context.instance, tables, context.cursor, datetime.now(UTC))
+
+    return arrivals
+
+
+def evaluate(instance: DagsterInstance, tables: Tables, cursor: str | None, now: datetime) -> SensorResult:
+    """One tick: run requests for what waits, materializations of raw_events since the cursor, the new cursor."""
+    free_silent_runs(instance, now)
+    with open_tables(tables.settings()) as opened:
+        waiting = waits.compute(opened)
+        new = opened.index.after(json.loads(cursor) if cursor else {})
+    requests = plan(waiting, now, busy_lanes(instance), past_runs(instance, "hours"), past_runs(instance, "days"))
+    return SensorResult(
+        run_requests=[run_request(request) for request in requests],
+        skip_reason=None if requests else SkipReason(_why_nothing(waiting)),
+        asset_events=materializations(new),
+        cursor=_advanced(cursor, new),
+    )
+
+
+def run_request(request: Request) -> RunRequest:
+    """The range run of a plan's request."""
+    days = request.lane == "day"
+    first, last = (instant.strftime(DAY_FORMAT if days else HOUR_FORMAT) for instant in (request.first, request.last))
+    tags = {
+        LANE_TAG: request.lane,
+        UNITS_TAG: f"{'days' if days else 'hours'}/{request.first.isoformat()}/{request.last.isoformat()}",
+        RANGE_START: first,
+        RANGE_END: last,
+        "dagster/priority": PRIORITY[request.lane],
+    }
+    return RunRequest(job_name="refresh_days" if days else "refresh_hours", tags=tags)
+
+
+def busy_lanes(instance: DagsterInstance) -> set[str]:
+    """Lanes that have a run queued or running."""
+    return {run.tags[LANE_TAG] for run in instance.get_runs(RunsFilter(statuses=UNDER_WAY)) if LANE_TAG in run.tags}
+
+
+def past_runs(instance: DagsterInstance, kind: str) -> list[PastRun]:
+    """Recent finished runs of `hours` or `days`, from the run records alone."""
+    found = []
+    for record in instance.get_run_records(RunsFilter(statuses=FINISHED), limit=REMEMBERED_RUNS):
+        parts = record.dagster_run.tags.get(UNITS_TAG, "").split("/")
+        if parts[0] != kind:
+            continue
+        ended = datetime.fromtimestamp(record.end_time, UTC) if record.end_time else record.update_timestamp.astimezone(UTC)
+        started = datetime.fromtimestamp(record.start_time, UTC) if record.start_time else ended
+        succeeded = record.dagster_run.status == DagsterRunStatus.SUCCESS
+        found.append(PastRun(datetime.fromisoformat(parts[1]), datetime.fromisoformat(parts[2]), started, ended, succeeded))
+    return found
+
+
+def free_silent_runs(instance: DagsterInstance, now: datetime) -> None:
+    """Fail started runs whose process is gone, so that their lane is free and their hours wait again."""
+    for run in instance.get_runs(RunsFilter(statuses=[DagsterRunStatus.STARTED, DagsterRunStatus.STARTING, DagsterRunStatus.CANCELING])):
+        if LANE_TAG not in run.tags:
+            continue
+        events = instance.get_records_for_run(run.run_id, limit=1, ascending=False).records
+        if events and now - datetime.fromtimestamp(events[0].timestamp, UTC) > SILENT_AFTER:
+            instance.report_run_failed(run, f"no event for {SILENT_AFTER}: its process is gone")
+
+
+def materializations(new: Iterable[RawFile]) -> list[AssetMaterialization]:
+    """One materialization of raw_events an ingest hour, over the raw objects that are new (R11)."""
+    by_hour: dict[datetime, list[RawFile]] = {}
+    for raw in new:
+        if raw.ingest_hour:
+            by_hour.setdefault(raw.ingest_hour, []).append(raw)
+    return [
+        AssetMaterialization("raw_events", partition=hour.strftime(HOUR_FORMAT), metadata=_metadata(found))
+        for hour, found in sorted(by_hour.items())
+    ]
+
+
+def _metadata(found: Sequence[RawFile]) -> dict[str, Any]:
+    rejects: dict[str, int] = {}
+    for raw in found:
+        for reason, count in raw.rejects.items():
+            rejects[reason] = rejects.get(reason, 0) + count
+    event_hours = sorted({units.floor_hour(slot) for raw in found for slot in raw.event_slots})
+    return {
+        "dagster/partition_row_count": sum(raw.rows for raw in found),
+        "objects": len(found),
+        "rejects": rejects,
+        "first_event_hour": event_hours[0].isoformat() if event_hours else "",
+        "last_event_hour": event_hours[-1].isoformat() if event_hours else "",
+        "raw_offsets": {raw.chain.label: raw.end for raw in found},
+    }
+
+
+def _advanced(cursor: str | None, new: Iterable[RawFile]) -> str:
+    positions: dict[str, int] = json.loads(cursor) if cursor else {}
+    for raw in new:
+        positions[raw.chain.label] = max(raw.end, positions.get(raw.chain.label, 0))
+    return json.dumps(positions, sort_keys=True)
+
+
+def _why_nothing(waiting: waits.Waiting) -> str:
+    if not waiting:
+        return "nothing waits: every hour and day carries all raw records"
+    return f"{len(waiting.hours)} hours and {len(waiting.days)} days wait for a run under way or for their retry delay"
