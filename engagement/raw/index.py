@@ -71,6 +71,12 @@ class RawIndex:
             found.setdefault(datetime.fromisoformat(slot), {})[chain] = end
         return found
 
+    def newest_received_at(self) -> datetime | None:
+        """Log-append time of the newest record of the log, rejects included, imports not."""
+        query = "select max(json_extract(footer, '$.last_received_at')) from files where chain not like 'import/%'"
+        (text,) = self._db.execute(query).fetchone()
+        return text and datetime.fromisoformat(text)
+
     def after(self, positions: dict[str, int]) -> list[RawFile]:
         """Objects that start at or after a position of their chain; chains without one from their beginning."""
         rows = self._db.execute("select chain, start, footer from files order by chain, start")

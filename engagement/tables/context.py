@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from engagement.lake import Lake, LakeFormat, open_lake
 from engagement.raw.index import RawIndex
@@ -38,6 +38,11 @@ class TableContext:
 
     def __post_init__(self) -> None:
         self.footers = Footers(self.lake)
+
+    @property
+    def session_rule(self) -> dict[str, Any]:
+        """SQL parameters of the lake's session rule: `gap_us`, and `by_client` for owners by client session id."""
+        return {"gap_us": self.format.gap_us, "by_client": self.format.session_mode == "client"}
 
 
 @contextlib.contextmanager

@@ -40,8 +40,7 @@ def refresh(context: TableContext, slot: datetime, *, rebuild: bool = False) -> 
 def _candidate(context: TableContext, slot: datetime, events: Entry, old: Entry | None, facts: dict[str, Any]) -> Candidate:
     con = context.con
     con.execute(f"CREATE OR REPLACE TEMP VIEW slot_events AS SELECT * FROM {engine.relation([context.lake.path(events.key)], units.EVENTS)}")
-    parameters = {"gap_us": context.format.gap_us, "by_client": context.format.session_mode == "client"}
-    table = engine.table_of(con, engine.sql("fragments"), parameters, units.FRAGMENTS)
+    table = engine.table_of(con, engine.sql("fragments"), context.session_rule, units.FRAGMENTS)
     con.register("new_fragments", table)
     con.execute(f"CREATE OR REPLACE TEMP TABLE old_fragments AS SELECT * FROM {engine.relation([context.lake.path(old.key)] if old else [], units.FRAGMENTS)}")
     affects = _affected(context, slot) | _pending(context, slot, old, facts)
@@ -71,7 +70,7 @@ def _affected(context: TableContext, slot: datetime) -> set[datetime]:
             CREATE OR REPLACE TEMP TABLE reach_fragments AS SELECT * FROM other_fragments UNION ALL
             SELECT f.* FROM {age}_fragments AS f
             SEMI JOIN changed_owners AS o ON o.user_id = f.user_id AND o.client_id IS NOT DISTINCT FROM f.client_id""")
-        con.execute(f"CREATE OR REPLACE TEMP TABLE {age}_sessions AS {engine.sql('sessions')}", {"gap_us": context.format.gap_us})
+        con.execute(f"CREATE OR REPLACE TEMP TABLE {age}_sessions AS {engine.sql('sessions')}", context.session_rule)
     starts = con.execute("""
         SELECT DISTINCT started_at FROM (
             (SELECT * FROM new_sessions EXCEPT SELECT * FROM old_sessions)

@@ -61,4 +61,4 @@ def _stitched(context: TableContext, slot: datetime, reach: list[Entry]) -> Any:
         SELECT f.* FROM {engine.relation(paths, units.FRAGMENTS)} AS f
         SEMI JOIN {engine.relation(own, units.FRAGMENTS)} AS o ON o.user_id = f.user_id AND o.client_id IS NOT DISTINCT FROM f.client_id""")
     query = f"SELECT * FROM ({engine.sql('sessions')}) WHERE started_at >= $start AND started_at < $end ORDER BY started_at, session_key"
-    return engine.table_of(con, query, {"gap_us": context.format.gap_us, "start": start, "end": end}, units.SESSIONS)
+    return engine.table_of(con, query, context.session_rule | {"start": start, "end": end}, units.SESSIONS)

@@ -5,8 +5,8 @@ WITH
 placed AS (
     SELECT
         user_id,
-        CASE WHEN $by_client THEN session_id END AS client_id,
-        session_id,
+        CASE WHEN $by_client THEN nullif(session_id, '') END AS client_id,
+        nullif(session_id, '') AS session_id,
         epoch_us(event_time) AS at_us,
         epoch_us(event_time) // CAST($gap_us AS BIGINT) AS bucket,
         row_number() OVER (ORDER BY event_time, event_id) AS place,

@@ -1,6 +1,6 @@
 -- Sessions of the owners in `reach_fragments`: their fragments stitched wherever the gap allows (R7).
 -- Input: reach_fragments, all fragments of these owners in one UTC day and both its neighbours.
--- Parameter: $gap_us (microseconds). Exact for sessions that start in the middle day.
+-- Parameters: $gap_us (microseconds), $by_client (true in client mode). Exact for sessions that start in the middle day.
 WITH
 -- one row per fragment, with its neighbour before it
 ordered AS (
@@ -99,7 +99,7 @@ sessions AS (
 
 -- one row per session, in total order
 SELECT
-    md5(concat_ws(chr(31), s.user_id, s.client_id, CAST(s.first_us AS VARCHAR))) AS session_key,
+    md5(s.user_id || chr(31) || CASE WHEN $by_client THEN coalesce(s.client_id, '') || chr(31) ELSE '' END || CAST(s.first_us AS VARCHAR)) AS session_key,
     s.user_id AS user_id,
     make_timestamptz(s.first_us) AS started_at,
     make_timestamptz(s.last_us) AS ended_at,

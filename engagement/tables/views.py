@@ -1,0 +1,78 @@
+"""The tables as in-memory views for people: `query`, the page and `status` open them here and nowhere else."""
+
+from __future__ import annotations
+
+import contextlib
+import glob
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from engagement.errors import PermanentError
+from engagement.lake import open_lake
+from engagement.raw.index import RawIndex
+from engagement.settings import Settings
+from engagement.tables import engine, schemas, units
+
+if TYPE_CHECKING:
+    import duckdb
+
+VIEWS = {
+    "events": (units.EVENTS, ("year", "month", "day", "hour")),
+    "session_fragments": (units.FRAGMENTS, ("year", "month", "day", "hour")),
+    "user_activity": (units.ACTIVITY, ("year", "month", "day", "hour")),
+    "sessions": (units.SESSIONS, ("year", "month", "day", "hour")),
+    "daily_aggregates_with_dimensions": (units.BIG_TABLE, ("year", "month", "day")),
+}
+"""View -> folder of its table and the path keys, which are integers everywhere (design §5)."""
+
+
+class NotOneSelect(PermanentError):
+    """The text is not exactly one SELECT."""
+
+
+@contextlib.contextmanager
+def open_views(settings: Settings) -> Iterator[duckdb.DuckDBPyConnection]:
+    """A connection that sees the tables and can do nothing but read the lake: configuration locked, no writing."""
+    lake, _ = open_lake(settings)
+    index = RawIndex(lake, settings.state_dir)
+    con = engine.connect(settings)
+    try:
+        index.sync()
+        for name, (table, keys) in VIEWS.items():
+            con.execute(f"CREATE VIEW {name if name != 'sessions' else 'stored_sessions'} AS {_select(lake.root, table, keys)}")
+        read_to = index.newest_received_at() or datetime.min.replace(tzinfo=UTC)
+        # is_open is of the moment, so it is computed: may the session still grow, as far as the log has been read?
+        con.execute(f"CREATE VIEW sessions AS SELECT *, open_until >= TIMESTAMPTZ '{read_to.isoformat()}' AS is_open FROM stored_sessions")
+        folder = str(lake.root).replace("'", "''")
+        con.execute(f"SET allowed_directories = ['{folder}/']")
+        con.execute("SET enable_external_access = false")
+        con.execute("SET lock_configuration = true")
+        yield con
+    finally:
+        con.close()
+        index.close()
+
+
+def require_select(con: duckdb.DuckDBPyConnection, text: str) -> str:
+    """The text, if the engine's own parser finds exactly one SELECT in it; raises NotOneSelect."""
+    import duckdb
+
+    statements = con.extract_statements(text)
+    if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
+        found = ", ".join(statement.type.name for statement in statements) or "nothing"
+        msg = f"only one SELECT can be run here, found: {found}"
+        raise NotOneSelect(msg)
+    return text
+
+
+def _select(root: object, table: str, keys: tuple[str, ...]) -> str:
+    columns = schemas.TABLES[table]
+    pattern = f"{root}/{table}/**/*.parquet".replace("'", "''")
+    typed = ", ".join(f"CAST(NULL AS {schemas.DUCKDB_TYPES[kind]}) AS {name}" for name, kind in columns.items())
+    empty = f"SELECT {typed}, {', '.join(f'CAST(NULL AS INTEGER) AS {key}' for key in keys)} WHERE false"
+    if not glob.glob(pattern, recursive=True):
+        return empty
+    types = ", ".join(f"'{key}': INTEGER" for key in keys)
+    names = ", ".join([*columns, *keys])
+    return f"SELECT {names} FROM read_parquet('{pattern}', hive_partitioning = true, hive_types = {{{types}}}, union_by_name = true)"

@@ -1,0 +1,50 @@
+"""The law (R7, R8): any split of any history, refreshed arrival by arrival, equals one global computation by the oracle."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from pathlib import Path
+
+import lake_helpers
+import oracle
+import pytest
+from histories import histories, splits
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from engagement.tables import refresh, waits
+
+relaxed = settings(deadline=None, max_examples=15, suppress_health_check=list(HealthCheck), derandomize=True)
+
+
+def normalized(rows):
+    return sorted((sorted((name, list(value) if isinstance(value, tuple) else value) for name, value in row.items()) for row in rows), key=str)
+
+
+def assert_equals_oracle(context, history, mode="gap", limit=1000):
+    settings_ = context.settings
+    assert normalized(lake_helpers.sessions(settings_)) == normalized(oracle.sessions(history, mode=mode))
+    for period in ("hour", "day"):
+        found = normalized(lake_helpers.big_table(settings_, period))
+        assert found == normalized(oracle.aggregates(history, period, limit=limit, mode=mode))
+
+
+@relaxed
+@given(st.data())
+@pytest.mark.parametrize("mode", ["gap", "client"])
+def test_any_split_of_any_history_equals_one_global_computation(mode, data):
+    history = data.draw(histories(max_events=12))
+    arrivals = data.draw(splits(history))
+    limit = data.draw(st.sampled_from([1000, 1000, 2]))
+    slot_minutes = data.draw(st.sampled_from([60, 60, 20]))
+    folder = Path(tempfile.mkdtemp(dir="/dev/shm" if Path("/dev/shm").is_dir() else None))
+    try:
+        with lake_helpers.tables_of(folder, session_mode=mode, max_dimension_values=limit, slot_minutes=slot_minutes) as context:
+            for arrival in arrivals:
+                lake_helpers.write(context, arrival)
+                assert refresh.until_nothing_waits(context) < 5
+            assert not waits.compute(context)
+            assert_equals_oracle(context, history, mode, limit)
+    finally:
+        shutil.rmtree(folder)
