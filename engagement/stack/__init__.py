@@ -1,0 +1,1 @@
+"""What runs around the pipeline on one machine: broker, simulator, supervisor."""
