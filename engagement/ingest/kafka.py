@@ -25,14 +25,14 @@ class Topics:
     def __init__(self, settings: Settings) -> None:
         from confluent_kafka.admin import AdminClient
 
-        self._admin = AdminClient(settings.kafka_config(log_level=0), logger=_silent())
+        self._admin = AdminClient(settings.kafka_config(log_level=0), logger=silent())
 
-    def ids(self, topics: list[str]) -> dict[str, str]:
+    def ids(self, topics: list[str], timeout: float = TIMEOUT_SECONDS) -> dict[str, str]:
         """Topic -> its id as 32 lower-case hex digits; raises BrokerUnavailable."""
         from confluent_kafka import KafkaException, TopicCollection
 
         try:
-            described = self._admin.describe_topics(TopicCollection(topics), request_timeout=TIMEOUT_SECONDS)
+            described = self._admin.describe_topics(TopicCollection(topics), request_timeout=timeout)
             return {topic: _hex(future.result().topic_id) for topic, future in described.items()}
         except KafkaException as error:
             raise BrokerUnavailable(error.args[0].str()) from error
@@ -71,7 +71,7 @@ def consumer(settings: Settings) -> Any:
             "isolation.level": "read_committed",
             "queued.max.messages.kbytes": 65536,
         }),
-        logger=_silent(),
+        logger=silent(),
     )
 
 
@@ -87,7 +87,7 @@ def _hex(topic_id: Any) -> str:
     return "".join(f"{half % (1 << 64):016x}" for half in bits)
 
 
-def _silent() -> Any:
+def silent() -> Any:
     """librdkafka's own log lines are swallowed: every error reaches us as a value and is told once."""
     import logging
 

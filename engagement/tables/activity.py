@@ -7,7 +7,7 @@ from datetime import datetime
 from engagement.lake import Entry
 from engagement.tables import engine, units
 from engagement.tables.context import TableContext
-from engagement.tables.objects import CODE_VERSION, Candidate, Outcome, publish
+from engagement.tables.objects import CODE_VERSION, Candidate, Outcome, provenance, publish
 
 
 def refresh(context: TableContext, slot: datetime, *, rebuild: bool = False) -> Outcome:
@@ -22,7 +22,7 @@ def refresh(context: TableContext, slot: datetime, *, rebuild: bool = False) -> 
         con = context.con
         con.execute(f"CREATE OR REPLACE TEMP VIEW slot_events AS SELECT * FROM {engine.relation([context.lake.path(events.key)], units.EVENTS)}")
         table = engine.table_of(con, engine.sql("user_activity"), {}, units.ACTIVITY)
-        carried = {name: source[name] for name in ("offsets", "newest_received_at", "min_event_time", "max_event_time")}
-        return Candidate(table, {"events": events.version, **carried})
+        times = {name: source[name] for name in ("min_event_time", "max_event_time")}
+        return Candidate(table, {"events": events.version, **provenance([source]), **times})
 
     return publish(context.lake, units.slot_key(units.ACTIVITY, slot), build)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from engagement.lake import Entry
 from engagement.tables import engine, units
 from engagement.tables.context import TableContext
-from engagement.tables.objects import CODE_VERSION, Candidate, Held, Outcome, publish
+from engagement.tables.objects import CODE_VERSION, Candidate, Held, Outcome, provenance, publish
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -91,12 +91,11 @@ def _candidate(context: TableContext, keys: list[str], hour: datetime | None) ->
         con.execute(f"CREATE OR REPLACE TEMP VIEW {name} AS SELECT * FROM {engine.relation(paths, table)}")
     parameters = {"hour": None if hour is None else hour.hour, "max_values": context.settings.max_dimension_values}
     table = engine.table_of(con, engine.sql("big_table"), parameters, units.BIG_TABLE)
-    newest = [facts["newest_received_at"] for facts in covered.values() if facts.get("newest_received_at")]
     return Candidate(
         table,
         {
             "offsets": {units.slot_of_key(key).isoformat(): facts.get("offsets", {}) for key, facts in covered.items()},
-            "newest_received_at": max(newest, key=datetime.fromisoformat, default=None),
+            "newest_received_at": provenance(covered.values())["newest_received_at"],
         },
         hour,
     )

@@ -7,6 +7,7 @@ Both give the same rows in the same order (R10), because the earliest copy wins 
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 from engagement.lake import Entry
@@ -27,7 +28,7 @@ def refresh(context: TableContext, slot: datetime, *, rebuild: bool = False) -> 
         context.index.sync()
         touching = context.index.touching(slot)
         new = [raw for raw in touching if raw.end > covered.get(raw.chain.label, 0)]
-        if not new and not rebuild:
+        if not new:
             return None
         candidate = _candidate(context, slot, new, None if again else old, {} if again else facts)
         context.judge(context, units.EVENTS, candidate)
@@ -63,9 +64,7 @@ def _candidate(context: TableContext, slot: datetime, new: list[RawFile], old: E
     )
 
 
-def _arrivals(paths: list[Any]) -> str:
-    if not paths:
-        return "SELECT * FROM (SELECT NULL) WHERE false AND $start IS NOT NULL AND $end IS NOT NULL"
+def _arrivals(paths: list[Path]) -> str:
     return f"""
         SELECT * FROM read_parquet({engine.literal(paths)}, union_by_name = true)
         WHERE reject_reason IS NULL AND event_time >= $start AND event_time < $end

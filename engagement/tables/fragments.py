@@ -16,7 +16,7 @@ from typing import Any
 from engagement.lake import Entry
 from engagement.tables import engine, units
 from engagement.tables.context import TableContext
-from engagement.tables.objects import CODE_VERSION, Candidate, Outcome, publish
+from engagement.tables.objects import CODE_VERSION, Candidate, Outcome, provenance, publish
 
 LOCK = "session-fragments"
 
@@ -39,12 +39,16 @@ def refresh(context: TableContext, slot: datetime, *, rebuild: bool = False) -> 
 
 def _candidate(context: TableContext, slot: datetime, events: Entry, old: Entry | None, facts: dict[str, Any]) -> Candidate:
     con = context.con
+    source = context.footers.of(events)
     con.execute(f"CREATE OR REPLACE TEMP VIEW slot_events AS SELECT * FROM {engine.relation([context.lake.path(events.key)], units.EVENTS)}")
     table = engine.table_of(con, engine.sql("fragments"), context.session_rule, units.FRAGMENTS)
     con.register("new_fragments", table)
     con.execute(f"CREATE OR REPLACE TEMP TABLE old_fragments AS SELECT * FROM {engine.relation([context.lake.path(old.key)] if old else [], units.FRAGMENTS)}")
     affects = _affected(context, slot) | _pending(context, slot, old, facts)
-    return Candidate(table, {"events": events.version, "affects": sorted(item.isoformat() for item in affects)})
+    times = {name: source[name] for name in ("min_event_time", "max_event_time")}
+    return Candidate(
+        table, {"events": events.version, "affects": sorted(item.isoformat() for item in affects), **provenance([source]), **times}
+    )  # fmt: skip
 
 
 def _affected(context: TableContext, slot: datetime) -> set[datetime]:

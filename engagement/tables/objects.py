@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -74,6 +74,18 @@ class Footers:
     def listing(self, prefix: str) -> dict[str, Entry]:
         """All objects below a folder by key."""
         return {entry.key: entry for entry in self._lake.list(prefix)}
+
+
+def provenance(footers: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """What a unit carries over from its inputs' footers: raw offsets (the furthest of each chain) and the newest record."""
+    offsets: dict[str, int] = {}
+    newest: list[str] = []
+    for facts in footers:
+        for chain, end in facts.get("offsets", {}).items():
+            offsets[chain] = max(end, offsets.get(chain, 0))
+        if facts.get("newest_received_at"):
+            newest.append(facts["newest_received_at"])
+    return {"offsets": offsets, "newest_received_at": max(newest, key=datetime.fromisoformat, default=None)}
 
 
 def publish(lake: Lake, key: str, build: Callable[[Entry | None], Candidate | None]) -> Outcome:

@@ -9,7 +9,7 @@ from typing import Any
 from engagement.lake import Entry
 from engagement.tables import engine, units
 from engagement.tables.context import TableContext
-from engagement.tables.objects import CODE_VERSION, Candidate, Outcome, publish
+from engagement.tables.objects import CODE_VERSION, Candidate, Outcome, provenance, publish
 
 
 def is_stale(slot: datetime, sessions: Mapping[str, Any], fragments: Mapping[str, tuple[str, Mapping[str, Any]]]) -> bool:
@@ -37,7 +37,9 @@ def refresh(context: TableContext, slot: datetime, *, rebuild: bool = False) -> 
         if not reach or not (rebuild or is_stale(slot, context.footers.of(old), seen)):
             return None
         table = _stitched(context, slot, reach)
-        candidate = Candidate(table, {"fragments": {entry.key: entry.version for entry in reach}})
+        times = {name: context.footers.of(_own(reach, slot)).get(name) for name in ("min_event_time", "max_event_time")}
+        facts = {"fragments": {entry.key: entry.version for entry in reach}, **provenance(facts for _, facts in seen.values()), **times}
+        candidate = Candidate(table, facts)
         context.judge(context, units.SESSIONS, candidate)
         return candidate
 
@@ -51,10 +53,15 @@ def fragments_in_reach(context: TableContext, slot: datetime, stat: Callable[[st
     return [entry for key in keys if (entry := stat(key))]
 
 
+def _own(reach: list[Entry], slot: datetime) -> Entry | None:
+    """The slot's own fragments object."""
+    return next((entry for entry in reach if units.slot_of_key(entry.key) == slot), None)
+
+
 def _stitched(context: TableContext, slot: datetime, reach: list[Entry]) -> Any:
     con = context.con
     start, end = slot, slot + timedelta(minutes=context.format.slot_minutes)
-    own = [context.lake.path(entry.key) for entry in reach if units.slot_of_key(entry.key) == slot]
+    own = [context.lake.path(entry.key) for entry in [_own(reach, slot)] if entry]
     paths = [context.lake.path(entry.key) for entry in reach]
     con.execute(f"""
         CREATE OR REPLACE TEMP TABLE reach_fragments AS
