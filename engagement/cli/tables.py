@@ -1,0 +1,250 @@
+"""Commands over the tables: `refresh`, `backfill`, `query`, `status`."""
+
+from __future__ import annotations
+
+import csv
+import json
+import logging
+import sys
+from datetime import UTC, date, datetime
+from typing import Annotated, Any, Literal
+
+from cyclopts import Parameter
+
+from engagement import settings as settings_module
+from engagement.errors import PermanentError, UsageError
+
+Flag = Parameter(negative="")
+
+
+def refresh(*, verbose: Annotated[bool, Flag] = False) -> None:
+    """Do now, in this process, what the sensors would ask for, until nothing waits; for cron and CI.
+
+    Runs are recorded in the Dagster instance of the state folder; no daemon is needed.
+
+    Examples:
+        engagement refresh
+
+    Parameters
+    ----------
+    verbose
+        Show Dagster's own log.
+    """
+    from rich.console import Console
+
+    settings = settings_module.load()
+    _quiet_dagster(verbose)
+    from engagement_assets.local_runs import LocalRuns, local_instance
+
+    console = Console(stderr=True)
+    hours = days = 0
+    with local_instance(settings) as instance, console.status("refresh: looking for what waits") as line:
+        runs = LocalRuns(settings, instance, verbose=verbose)
+        for chunk in runs.refresh():
+            line.update(f"refresh: {chunk} done")
+            hours, days = hours + (0 if chunk.days else chunk.units), days + (chunk.units if chunk.days else 0)
+    print(f"refreshed {hours} hours and {days} days; nothing waits")
+
+
+def backfill(
+    *,
+    from_: Annotated[str, Parameter(name="--from")],
+    to: str,
+    assets: str | None = None,
+    dry_run: Annotated[bool, Flag] = False,
+    verbose: Annotated[bool, Flag] = False,
+) -> None:
+    """Rebuild UTC days (both included) from the raw log alone, then refresh what that changed elsewhere.
+
+    Examples:
+        engagement backfill --from 2026-11-01 --to 2026-11-07
+        engagement backfill --from 2026-11-01 --to 2026-11-01 --assets sessions,hourly_engagement --dry-run
+
+    Parameters
+    ----------
+    from_
+        First day, YYYY-MM-DD.
+    to
+        Last day, YYYY-MM-DD.
+    assets
+        Comma-separated assets to rebuild; all of them if left out.
+    dry_run
+        Only list the runs it would do.
+    verbose
+        Show Dagster's own log.
+    """
+    settings = settings_module.load()
+    now = datetime.now(UTC)
+    first, last = _days(settings, from_, to, now)
+    _quiet_dagster(verbose)
+    from engagement_assets import local_runs
+
+    chosen = _assets(assets)
+    chunks = local_runs.backfill_chunks(first, last, chosen, now)
+    if dry_run:
+        for chunk in chunks:
+            print(f"{'days ' if chunk.days else 'hours'} {chunk}  {', '.join(local_runs.assets_of(chunk, chosen) or ['all assets'])}")
+        return
+    _backfill(settings, chunks, chosen, verbose)
+
+
+def _backfill(settings: settings_module.Settings, chunks: list[Any], chosen: list[str] | None, verbose: bool) -> None:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from engagement_assets import local_runs
+
+    total = sum(chunk.units for chunk in chunks)
+    bar = Progress(
+        TextColumn("backfill {task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[speed]}"), TimeRemainingColumn(),
+        console=Console(stderr=True),
+    )  # fmt: skip
+    with local_runs.local_instance(settings) as instance, bar:
+        runs = local_runs.LocalRuns(settings, instance, verbose=verbose)
+        task = bar.add_task("", total=total, speed="")
+        rows, began = 0, datetime.now(UTC)
+        for chunk in chunks:
+            bar.update(task, description=str(chunk))
+            result = runs.run(chunk, lane="backfill", rebuild=True, assets=local_runs.assets_of(chunk, chosen))
+            rows += _rows(result)
+            seconds = (datetime.now(UTC) - began).total_seconds()
+            bar.update(task, advance=chunk.units, speed=f"{rows / seconds:,.0f} rows/s")
+        bar.update(task, description="what it changed elsewhere")
+        for _ in runs.refresh():
+            pass
+    print(f"rebuilt {total} units, {rows} rows")
+
+
+def _rows(result: Any) -> int:
+    materialized = [event.event_specific_data.materialization for event in result.all_events if event.event_type_value == "ASSET_MATERIALIZATION"]
+    counts = [materialization.metadata.get("dagster/partition_row_count") for materialization in materialized]
+    return sum(count.value for count in counts if count)
+
+
+def _days(settings: settings_module.Settings, from_: str, to: str, now: datetime) -> tuple[datetime, datetime]:
+    days = []
+    for name, text in (("--from", from_), ("--to", to)):
+        try:
+            day = date.fromisoformat(text)
+        except ValueError:
+            raise UsageError(f"backfill {name} {text}: expected a day as YYYY-MM-DD") from None
+        days.append(datetime(day.year, day.month, day.day, tzinfo=UTC))
+    first, last = days
+    if first > last:
+        raise UsageError(f"backfill --from {from_} is after --to {to}")
+    if last.date() > now.date():
+        raise UsageError(f"backfill --to {to} is in the future; the last valid day is {now.date()}")
+    from engagement.lake import open_lake
+
+    start = open_lake(settings)[1].history_start
+    if first.date() < start:
+        raise UsageError(f"backfill --from {from_} is before the history start; the first valid day is {start}")
+    return first, last
+
+
+def _assets(text: str | None) -> list[str] | None:
+    from engagement_assets.jobs import DAILY_ASSETS, HOURLY_ASSETS
+
+    if text is None:
+        return None
+    valid = [*HOURLY_ASSETS, *DAILY_ASSETS]
+    chosen = [name.strip() for name in text.split(",") if name.strip()]
+    unknown = [name for name in chosen if name not in valid]
+    if unknown or not chosen:
+        raise UsageError(f"backfill --assets: unknown {', '.join(unknown) or 'nothing'}; valid are {', '.join(valid)}")
+    return chosen
+
+
+def _quiet_dagster(verbose: bool) -> None:
+    """Its notices about features in beta say nothing to who runs a command."""
+    import warnings
+
+    from dagster import BetaWarning, PreviewWarning
+
+    if not verbose:
+        logging.getLogger("dagster").setLevel(logging.CRITICAL)
+        for category in (BetaWarning, PreviewWarning, DeprecationWarning):
+            warnings.simplefilter("ignore", category)
+
+
+def query(sql: str, *, format_: Annotated[Literal["table", "csv", "json"], Parameter(name="--format")] = "table") -> None:
+    """Run one SELECT over the tables: events, session_fragments, user_activity, sessions, daily_aggregates_with_dimensions.
+
+    Examples:
+        engagement query "SELECT hour, active_users FROM daily_aggregates_with_dimensions WHERE country = 'DE' LIMIT 5"
+        engagement query "SELECT count(*) AS n FROM events" --format json
+
+    Parameters
+    ----------
+    sql
+        One statement of type SELECT; nothing can be written through it.
+    format_
+        A table for people, CSV, or pure JSON (a list of objects).
+    """
+    import duckdb
+
+    from engagement.tables import views
+
+    settings = settings_module.load()
+    with views.open_views(settings) as con:
+        try:
+            result = con.execute(views.require_select(con, sql))
+            names = [column[0] for column in result.description or []]
+            rows = result.fetchall()
+        except duckdb.Error as error:
+            raise PermanentError(f"{str(error).strip()}\nTables: {', '.join(views.VIEWS)}") from error
+    _print_rows(names, rows, format_)
+
+
+def _print_rows(names: list[str], rows: list[Any], format_: str) -> None:
+    if format_ == "json":
+        print(json.dumps([dict(zip(names, row, strict=True)) for row in rows], default=_json_value, ensure_ascii=False))
+    elif format_ == "csv":
+        writer = csv.writer(sys.stdout)
+        writer.writerow(names)
+        writer.writerows([[_plain(value) for value in row] for row in rows])
+    else:
+        from rich.console import Console
+        from rich.table import Table
+
+        table = Table(*names)
+        for row in rows:
+            table.add_row(*("" if value is None else str(_plain(value)) for value in row))
+        Console(width=None if sys.stdout.isatty() else 240).print(table)
+
+
+def _plain(value: Any) -> Any:
+    return value.isoformat() if isinstance(value, (datetime, date)) else value
+
+
+def _json_value(value: Any) -> Any:
+    import math
+    from decimal import Decimal
+
+    if isinstance(value, Decimal):
+        return int(value) if value == value.to_integral_value() else float(value)
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value.isoformat() if hasattr(value, "isoformat") else str(value)
+
+
+def status(*, json_: Annotated[bool, Parameter(name="--json", negative="")] = False) -> None:
+    """Show per asset the newest data, its age, rows and last run; per partition the lag; rejects; what waits.
+
+    Examples:
+        engagement status
+        engagement status --json
+
+    Parameters
+    ----------
+    json_
+        One JSON object instead of the tables.
+    """
+    from engagement.cli import status as report
+
+    settings = settings_module.load()
+    found = report.collect(settings, datetime.now(UTC))
+    if json_:
+        print(json.dumps(found, default=str))
+    else:
+        report.show(found)
