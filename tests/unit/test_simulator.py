@@ -16,7 +16,7 @@ from engagement import contract
 from engagement.cli import run
 from engagement.settings import TOPIC_FAMILIES, load
 from engagement.stack.simulator import Faults, events
-from engagement.stack.simulator.behaviour import Plan, Rhythm, plan, visit
+from engagement.stack.simulator.behaviour import Kind, Plan, Rhythm, plan, visit
 from engagement.stack.simulator.chance import stream
 from engagement.stack.simulator.faults import GROUPS, MALFORMED
 from engagement.stack.simulator.sender import Report, Sender, paced
@@ -195,6 +195,12 @@ def test_a_visit_runs_forward_and_never_pauses_for_a_session_gap(seed, rate, sta
     at = [happening.at_us for happening in visit(rng, planned, start)]
     assert at[0] == start
     assert all(0 <= later - earlier <= 1_800_000_000 for earlier, later in pairwise(at))
+
+
+def test_even_a_slow_wander_stays_one_session():
+    slow = Plan(Kind.WANDER, 60, 20 * 60_000_000)
+    at = [happening.at_us for happening in visit(stream(3), slow, 0)]
+    assert max(later - earlier for earlier, later in pairwise(at)) <= 1_800_000_000
 
 
 def test_paced_waits_until_due_and_stops_when_told():
