@@ -7,7 +7,6 @@ if the daemon had run them. R4 keeps them apart from runs that the daemon starts
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from engagement.settings import Settings
 from engagement.tables import units, waits
 from engagement.tables.context import open_tables
 from engagement_assets.definitions import build_definitions
+from engagement_assets.home import instance_home
 from engagement_assets.jobs import DAILY_ASSETS, DAYS_JOB, HOURLY_ASSETS, HOURS_JOB
 from engagement_assets.partitions import day_key, hour_key
 from engagement_assets.steps import RANGE_END, RANGE_START, REBUILD_TAG
@@ -51,14 +51,6 @@ class Chunk:
     def __str__(self) -> str:
         key = day_key if self.days else hour_key
         return key(self.first) if self.first == self.last else f"{key(self.first)} … {key(self.last)}"
-
-
-def instance_home(settings: Settings) -> Path:
-    """DAGSTER_HOME in the state folder, with the repository's `dagster.yaml`."""
-    home = settings.state_dir / "dagster"
-    home.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(Path(__file__).parent.parent / "dagster.yaml", home / "dagster.yaml")
-    return home
 
 
 @contextmanager

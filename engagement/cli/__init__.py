@@ -14,7 +14,7 @@ from cyclopts import App, CycloptsError
 from engagement.errors import EngagementError, UsageError
 
 COMMANDS = {
-    "demo": "engagement.cli.stack:demo",
+    "demo": "engagement.cli.demo:demo",
     "broker": "engagement.cli.stack:broker",
     "topics": "engagement.cli.stack:topics",
     "simulate": "engagement.cli.simulate:simulate",
