@@ -1,0 +1,286 @@
+"""The Streamlit script: draws what `data.snapshot` says, again every few seconds. Started by the supervisor.
+
+Streamlit runs this file from its top at every visit; the fragment below then runs alone, so that the page
+neither flickers nor scrolls. Nothing is loaded from outside: it works without a network.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from functools import partial
+from html import escape
+from pathlib import Path
+from typing import Any, Literal
+
+import altair as alt
+import pandas as pd
+import streamlit as st
+
+from engagement import settings as settings_module
+from engagement.dashboard import data, freshness
+from engagement.dashboard.data import Numbers, Snapshot
+from engagement.dashboard.freshness import Status
+from engagement.errors import EngagementError
+from engagement.lake import Lake
+from engagement.settings import Settings
+from engagement.tables import units
+from engagement.tables.objects import Footers
+
+REFRESH_SECONDS = 5
+CHART_HEIGHT = 200
+
+# Dimension -> its label, and what its ALL is called. (A text here would be drawn: Streamlit's magic.)
+FILTERS = {"device_type": ("Device", "All devices"), "app_version": ("Version", "All versions"), "country": ("Country", "All countries")}
+
+INK, MUTED, CALM, SOFT, GRID = "#1f2a37", "#52606d", "#3b6fd4", "#b3c8f2", "#e8ecf1"
+
+TOOLTIP = [{"field": "when", "type": "nominal", "title": "Hour"}, {"field": "words", "type": "nominal", "title": "Value"}]
+NOTHING = "\N{EN DASH}"
+
+# The charts below the first row: number, title, how the axis writes it, its smallest step.
+LINES = (
+    ("click_through", "Notification click-through", ".0%", 0.01),
+    ("median_session_seconds", "Median session, minutes", ".1f", 0.1),
+    ("bounce_rate", "Bounce rate", ".0%", 0.01),
+)
+
+COLOURS = {"live": "#1a7f4b", "complete": "#1a7f4b", "catching_up": "#3b6fd4", "stale": "#b45309", "empty": "#52606d", "error": "#b42318"}
+
+STYLE = """<style>
+[data-stale="true"] { opacity: 1 !important; transition: none !important; }
+[data-testid="stToolbar"], [data-testid="stDecoration"], [data-testid="stStatusWidget"], footer { display: none !important; }
+[data-testid="stHeader"] { background: transparent; height: 2.25rem; }
+.stMainBlockContainer { padding: 2rem 2.5rem 2rem; max-width: 1500px; }
+[data-testid="stMetricValue"] { font-variant-numeric: tabular-nums; font-size: 1.75rem; line-height: 1.25; }
+[data-testid="stMetricLabel"] p { color: #52606d; font-size: .85rem; }
+[data-testid="stMetricDelta"] { font-size: .78rem; }
+.head { display: flex; flex-wrap: wrap; align-items: center; justify-content: space-between; gap: .75rem 1.5rem; }
+.head h1 { font-size: 1.55rem; font-weight: 650; padding: 0; margin: 0; letter-spacing: -.01em; }
+.head small { color: #52606d; font-size: .85rem; font-weight: 400; }
+.state { display: inline-flex; align-items: center; gap: .55rem; border: 1px solid; border-radius: 99px; padding: .3rem .95rem;
+  font-size: .98rem; font-weight: 600; font-variant-numeric: tabular-nums; background: #fff; }
+.state i { width: .6rem; height: .6rem; border-radius: 50%; background: currentColor; }
+.trouble { border-left: 4px solid; border-radius: 4px; background: #fafbfc; padding: .8rem 1.1rem; color: #1f2a37; }
+.trouble b { display: block; font-size: 1.02rem; margin-bottom: .3rem; overflow-wrap: anywhere; }
+.trouble ul { margin: 0; padding-left: 1.2rem; } .trouble li { margin: .15rem 0; font-size: .93rem; }
+.trouble code { color: #1f2a37; background: #eef1f5; padding: .08rem .3rem; border-radius: 3px; }
+.part { font-size: 1rem; font-weight: 650; color: #1f2a37; margin: .3rem 0 0; }
+.part span { color: #52606d; font-weight: 400; font-size: .85rem; margin-left: .5rem; }
+</style>"""
+
+
+def count(value: float | None) -> str:
+    """A whole number with thousands, or a dash."""
+    return NOTHING if value is None else f"{value:,.0f}"
+
+
+def share(value: float | None) -> str:
+    """A ratio as per cent, or a dash."""
+    return NOTHING if value is None else f"{value * 100:.1f} %"
+
+
+def length(value: float | None) -> str:
+    """Seconds as minutes and seconds, or a dash."""
+    if value is None:
+        return NOTHING
+    minutes, seconds = divmod(round(value), 60)
+    return f"{minutes} min {seconds:02d} s" if minutes else f"{seconds} s"
+
+
+# Number -> label, how it is written, what it means.
+TILES: dict[str, tuple[str, Callable[[float | None], str], str]] = {
+    "active_users": ("Active users", count, "Distinct users with at least one event"),
+    "sessions": ("Sessions", count, "Sessions that started in the period"),
+    "installs": ("Installs", count, "Install events"),
+    "click_through": ("Notification CTR", share, "Click-through: notifications clicked ÷ notifications viewed"),
+    "median_session_seconds": ("Median session", length, "Of the sessions that started in the period, whole"),
+    "bounce_rate": ("Bounce rate", share, "Sessions of at most 10 s with fewer than two screens ÷ all sessions"),
+}
+
+
+def main() -> None:
+    """Draw the page once and leave the fragment running."""
+    st.set_page_config(page_title="App engagement", page_icon="📱", layout="wide")
+    st.html(STYLE)
+    try:
+        settings = settings_module.load()
+    except EngagementError as error:
+        _head(freshness.failed(error), datetime.now(UTC))
+        _trouble(freshness.failed(error))
+        return
+    shown = data.choices(settings, datetime.now(UTC))
+    with st.sidebar:
+        chosen = _filters(shown)
+    st.fragment(_live, run_every=REFRESH_SECONDS)(settings, chosen, shown)
+
+
+def _filters(shown: Mapping[str, tuple[str, ...]]) -> dict[str, str]:
+    st.html('<div class="part">Filters</div>')
+    chosen: dict[str, str] = {}
+    for name, (label, everything) in FILTERS.items():
+        options, kept = list(shown[name]), st.session_state.get(name)
+        if kept is not None and kept not in options:  # a value that has left the last two days stays chosen
+            options.append(kept)
+        chosen[name] = st.selectbox(label, options, key=name, format_func=partial(_named, everything=everything, name=name))
+    st.caption("Numbers of each filter are counted for themselves: users of two devices are one user of all devices. All times are UTC.")
+    return chosen
+
+
+def _named(value: str, name: str, everything: str) -> str:
+    return everything if value == data.ALL[name] else value
+
+
+def _live(settings: Settings, chosen: Mapping[str, str], shown: Mapping[str, tuple[str, ...]]) -> None:
+    """One look at the lake, drawn; runs again by itself."""
+    seen = data.snapshot(
+        settings,
+        chosen["device_type"],
+        chosen["app_version"],
+        chosen["country"],
+        datetime.now(UTC),
+        consumer=freshness.probe(settings),
+        footers=_footers(settings.lake_url),
+    )
+    if any(set(seen.choices[name]) - set(shown[name]) for name in FILTERS):
+        st.rerun()  # a new device, version or country: the filters above must offer it
+    _head(seen.status, seen.taken_at)
+    if seen.status.kind in ("stale", "empty", "error"):
+        _trouble(seen.status)
+    if seen.series is not None and seen.status.kind != "empty":
+        _numbers(seen)
+        _charts(seen.series, seen.hour)
+
+
+@st.cache_resource(max_entries=2)
+def _footers(lake_url: str) -> Footers:
+    """Footers already read, by object and version; only saves reading them again."""
+    return Footers(Lake(Path(lake_url)))
+
+
+def _head(status: Status, now: datetime) -> None:
+    st.html(f"""<div class="head"><h1>App engagement <small>{now:%A, %d %B %Y · %H:%M:%S} UTC</small></h1>
+        <div class="state" data-testid="freshness" data-state="{status.kind}" style="color: {COLOURS[status.kind]}"><i></i>
+        <span>{escape(status.headline)}</span></div></div>""")
+
+
+def _trouble(status: Status) -> None:
+    remedies = "".join(f"<li>{_code(escape(remedy))}</li>" for remedy in status.remedies)
+    st.html(f"""<div class="trouble" data-testid="trouble" style="border-color: {COLOURS[status.kind]}">
+        <b>{_code(escape(status.problem))}</b><ul>{remedies}</ul></div>""")
+
+
+def _code(text: str) -> str:
+    """Backticks as code."""
+    parts = text.split("`")
+    return "".join(f"<code>{part}</code>" if number % 2 else part for number, part in enumerate(parts))
+
+
+def _numbers(seen: Snapshot) -> None:
+    hour, before = seen.hour, seen.hour - units.HOUR
+    _part("This hour", f"{hour:%H:%M} to {hour + units.HOUR:%H:%M} UTC, so far; change against the whole hour from {before:%H:%M}")
+    _tiles("hour", seen.this_hour, seen.previous_hour)
+    _part("Today", f"{hour:%d %B} since 00:00 UTC")
+    _tiles("today", seen.today, None)
+
+
+def _part(title: str, words: str) -> None:
+    st.html(f'<div class="part">{title}<span>{words}</span></div>')
+
+
+def _tiles(period: str, numbers: Numbers, before: Numbers | None) -> None:
+    for column, (name, (label, written, meaning)) in zip(st.columns(len(TILES), gap="small"), TILES.items(), strict=True):
+        with column, st.container(key=f"{period}-{name}"):
+            delta, good = _change(name, numbers, before)
+            st.metric(label, written(getattr(numbers, name)), delta, good, help=meaning, border=True)
+
+
+def _change(name: str, numbers: Numbers, before: Numbers | None) -> tuple[str | None, Literal["normal", "inverse", "off"]]:
+    """The change against the hour before, and which way is good. Grey for counts: a running hour is no worse than a whole one."""
+    now, then = getattr(numbers, name), before and getattr(before, name)
+    if before is None or now is None or then is None:
+        return None, "off"
+    if name == "click_through":
+        return f"{(now - then) * 100:+.1f} points", "normal"
+    if name == "bounce_rate":
+        return f"{(now - then) * 100:+.1f} points", "inverse"
+    if name == "median_session_seconds":
+        return f"{'-' if now < then else '+'}{length(abs(now - then))}", "off"
+    return f"{now - then:+,}", "off"
+
+
+def _charts(series: pd.DataFrame, hour: datetime) -> None:
+    _part("Last 24 hours", "by UTC hour; the running hour is pale")
+    wide, narrow = st.columns([3, 2], gap="medium")
+    with wide:
+        _draw(_bars(_rows(series, "active_users"), _axes(hour, ",.0f", 1)), "active_users", "Active users")
+    with narrow:
+        _draw(_lines(_rows(series, "sessions"), _axes(hour, ",.0f", 1)), "sessions", "Sessions")
+    for column, (name, title, form, step) in zip(st.columns(3, gap="medium"), LINES, strict=True):
+        with column:
+            _draw(_lines(_rows(series, name), _axes(hour, form, step)), name, title)
+
+
+def _rows(series: pd.DataFrame, name: str) -> alt.InlineData:
+    """One chart's rows: an hour each, the value drawn, the words of its tooltip. As JSON: a day is small."""
+    _, written, _ = TILES[name]
+    unit = 60 if name == "median_session_seconds" else 1
+    last = len(series) - 1
+    return alt.InlineData(
+        [
+            {
+                "hour": f"{start:%H:%M}",
+                "value": None if pd.isna(value) else value / unit,
+                "when": f"{start:%d %b %H:%M} UTC",
+                "words": written(None if pd.isna(value) else value),
+                "so_far": bool(so_far),
+                "newest": number >= last - 1,
+            }
+            for number, (start, value, so_far) in enumerate(zip(series["start"], series[name], series["so_far"], strict=True))
+        ]
+    )
+
+
+def _axes(hour: datetime, form: str, step: float) -> dict[str, Any]:
+    """Both axes. Hours are words, not instants: no browser's time zone can move them, and all 24 always have their place."""
+    hours = [hour - number * units.HOUR for number in reversed(range(data.SERIES_HOURS))]
+    quiet: dict[str, Any] = {"title": None, "labelColor": MUTED, "labelFontSize": 12}
+    return {
+        "x": alt.X(
+            "hour:O",
+            scale=alt.Scale(type="band", domain=[f"{start:%H:%M}" for start in hours], paddingInner=0.22, paddingOuter=0.1),
+            axis=alt.Axis(
+                values=[f"{start:%H:%M}" for start in hours if start.hour % 3 == 0], labelAngle=0, tickColor=GRID, domainColor=GRID, **quiet
+            ),
+        ),
+        "y": alt.Y(
+            "value:Q",
+            scale=alt.Scale(zero=True, nice=True),
+            axis=alt.Axis(format=form, tickCount=4, tickMinStep=step, gridColor=GRID, domain=False, ticks=False, **quiet),
+        ),
+    }
+
+
+def _bars(rows: alt.InlineData, axes: dict[str, Any]) -> Any:
+    colour = alt.condition("datum.so_far", alt.value(SOFT), alt.value(CALM))
+    return alt.Chart(rows).mark_bar(cornerRadiusEnd=2).encode(**axes, color=colour, tooltip=TOOLTIP)
+
+
+def _lines(rows: alt.InlineData, axes: dict[str, Any]) -> Any:
+    """A line over the whole hours, pale and dashed to the running one; an hour without a value breaks it."""
+    base = alt.Chart(rows).encode(**axes)
+    whole = base.transform_filter("!datum.so_far").mark_line(color=CALM, strokeWidth=2)
+    running = base.transform_filter("datum.newest").mark_line(color=SOFT, strokeWidth=2, strokeDash=[4, 3])
+    colour = alt.condition("datum.so_far", alt.value(SOFT), alt.value(CALM))
+    points = base.mark_circle(size=38, opacity=1).encode(color=colour, tooltip=TOOLTIP)
+    return running + whole + points
+
+
+def _draw(chart: Any, name: str, title: str) -> None:
+    heading = alt.Title(title, anchor="start", fontSize=14, fontWeight=600, color=INK, offset=10)
+    sized = chart.properties(height=CHART_HEIGHT, title=heading).configure(font='"Source Sans", sans-serif').configure_view(stroke=None)
+    st.altair_chart(sized, theme=None, key=f"chart-{name}")
+
+
+if __name__ == "__main__":
+    main()
