@@ -28,7 +28,7 @@ def lake(tmp_path):
 
 def visible(lake):
     """What a plain glob of any reader finds: shell and Python globs skip dot folders unless asked."""
-    found = glob.glob("**/*", root_dir=lake.root, recursive=True)
+    found = glob.glob("**/*", root_dir=lake.root, recursive=True)  # noqa: PTH207 - Path.glob shows dot folders
     return sorted(name for name in found if (lake.root / name).is_file())
 
 
