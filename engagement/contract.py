@@ -52,7 +52,7 @@ class Event(msgspec.Struct, frozen=True):
     properties: str | None = None
 
 
-class Reject(Exception):  # noqa: N818 - it is the contract's word, not an error of ours
+class Reject(Exception):
     """A record that is no event; `reason` is from the closed list."""
 
     def __init__(self, reason: str) -> None:

@@ -158,7 +158,7 @@ class Lake:
             msg = f"{key} was replaced by another writer"
             raise Changed(msg)
         with self._temporary(key, data) as temp:
-            os.rename(temp, self.path(key))
+            temp.rename(self.path(key))
             return self._published(key)
 
     def delete(self, key: str) -> None:
@@ -184,7 +184,7 @@ class Lake:
         temp = self.root / TEMP_FOLDER / f"{os.getpid()}-{next(self._counter)}-{key.replace('/', '~')[-180:]}"
         try:
             temp.parent.mkdir(parents=True, exist_ok=True)
-            _make_folders(self.path(key).parent, self.root)
+            _make_folders(self.path(key).parent)
             with temp.open("wb") as handle:
                 handle.write(data)
                 handle.flush()
@@ -245,7 +245,7 @@ def _unavailable(error: OSError, path: Path) -> LakeUnavailable:
     return LakeUnavailable(f"{path}: {error.strerror or error}")
 
 
-def _make_folders(folder: Path, root: Path) -> None:
+def _make_folders(folder: Path) -> None:
     """Make the folder and sync every parent that gained an entry, so that it survives a power cut."""
     missing = []
     while not folder.exists():

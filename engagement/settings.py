@@ -64,7 +64,9 @@ class Settings:
     memory_limit: str = _setting("2 GiB", "memory of the engine")
     threads: int = _setting(0, "threads of the engine; 0 is all cores", low=0)
     demo_seconds: int = _setting(0, "`engagement demo` stops by itself after so long; 0 is never", unit="s", low=0)
-    kafka: Mapping[str, str] = field(default_factory=dict, metadata={"meaning": "any librdkafka property, as ENGAGEMENT_KAFKA__security__protocol"})
+    kafka: Mapping[str, str] = field(
+        default_factory=dict, metadata={"meaning": "any librdkafka property, as ENGAGEMENT_KAFKA__security__protocol"}
+    )
     sources: Mapping[str, str] = field(default_factory=dict, metadata={"meaning": "where each value came from"})
 
     @property
@@ -83,7 +85,7 @@ class Settings:
         return self.session_gap_seconds * 1_000_000
 
     def kafka_config(self, **extra: Any) -> dict[str, Any]:
-        """librdkafka properties: the bootstrap servers, the user's own, then `extra`."""
+        """Properties for librdkafka: the bootstrap servers, the user's own, then `extra`."""
         return {"bootstrap.servers": self.kafka_bootstrap_servers, **self.kafka, **extra}
 
     def environment(self) -> dict[str, str]:
@@ -92,13 +94,19 @@ class Settings:
         Defaults are left out: a child that opens a lake must not take them for the user's wish.
         """
         paths = {"lake_url", "state_dir"}
-        env = {PREFIX + item.name.upper(): str(getattr(self, item.name)) for item in _public_fields() if item.name in self.sources or item.name in paths}
+        env = {
+            PREFIX + item.name.upper(): str(getattr(self, item.name))
+            for item in _public_fields()
+            if item.name in self.sources or item.name in paths
+        }
         env |= {KAFKA_PREFIX + key.replace(".", "__"): value for key, value in self.kafka.items()}
         return env
 
     def masked(self) -> dict[str, tuple[str, str]]:
         """Environment name -> (value with secrets masked, source), for `engagement settings`."""
-        rows = {PREFIX + item.name.upper(): (str(getattr(self, item.name)), self.sources.get(item.name, "default")) for item in _public_fields()}
+        rows = {
+            PREFIX + item.name.upper(): (str(getattr(self, item.name)), self.sources.get(item.name, "default")) for item in _public_fields()
+        }
         for key, value in self.kafka.items():
             shown = "***" if _is_secret(key) else value
             rows[KAFKA_PREFIX + key.replace(".", "__")] = (shown, self.sources.get(f"kafka.{key}", "environment"))

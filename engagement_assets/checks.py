@@ -39,7 +39,9 @@ def _check(gate: Gate, asset_name: str, partitions: Partitions) -> AssetChecksDe
     def check(context: AssetCheckExecutionContext, tables: Tables) -> AssetCheckResult:
         key = context.partition_key
         violations = sum(gate.count(tables.context.con, rows, facts) for rows, facts in _published(tables.context, gate.table, key, daily))
-        return AssetCheckResult(passed=violations == 0, severity=AssetCheckSeverity.ERROR, metadata={"violations": violations, "hint": gate.hint})
+        return AssetCheckResult(
+            passed=violations == 0, severity=AssetCheckSeverity.ERROR, metadata={"violations": violations, "hint": gate.hint}
+        )
 
     return check
 

@@ -13,7 +13,7 @@ def specs(partitions: Partitions) -> list[AssetSpec]:
     return [
         AssetSpec(
             "raw_events",
-            description="Every record of the three topics and of imports, one Parquet object a partition and flush (R1, R2). By ingest hour.",
+            description="Every record of the topics and of imports, one object a partition and flush (R1, R2). By ingest hour.",
             partitions_def=partitions.hours,
             group_name="raw",
             freshness_policy=LIVE_SLA,

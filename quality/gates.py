@@ -94,7 +94,8 @@ GATES = (
     Gate("events_accounted_for", units.EVENTS, _unaccounted_events,
          "Good rows that the raw footers count are events or dropped copies, none else (R11).",
          "a raw object holds other rows than its footer says: compare them before you rebuild"),
-    Gate("no_repeated_sessions", units.SESSIONS, _repeated_sessions, "No session stands twice (R7).", "rebuild the day with `engagement backfill`"),
+    Gate("no_repeated_sessions", units.SESSIONS, _repeated_sessions, "No session stands twice (R7).",
+         "rebuild the day with `engagement backfill`"),
     Gate("all_rows_add_up", units.BIG_TABLE, _wrong_all_rows, "Additive metrics of every ALL row equal the sum of their parts (R8).",
          "rebuild the day with `engagement backfill`"),
 )  # fmt: skip

@@ -32,7 +32,13 @@ from sensors.planning import PastRun, Request, plan
 LANE_TAG, UNITS_TAG = "engagement/lane", "engagement/units"
 RANGE_START, RANGE_END = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
 PRIORITY = {"live": "10", "day": "5", "late": "0"}
-UNDER_WAY = [DagsterRunStatus.QUEUED, DagsterRunStatus.NOT_STARTED, DagsterRunStatus.STARTING, DagsterRunStatus.STARTED, DagsterRunStatus.CANCELING]
+UNDER_WAY = [
+    DagsterRunStatus.QUEUED,
+    DagsterRunStatus.NOT_STARTED,
+    DagsterRunStatus.STARTING,
+    DagsterRunStatus.STARTED,
+    DagsterRunStatus.CANCELING,
+]
 FINISHED = [DagsterRunStatus.SUCCESS, DagsterRunStatus.FAILURE, DagsterRunStatus.CANCELED]
 REMEMBERED_RUNS = 200
 SILENT_AFTER = timedelta(minutes=10)

@@ -15,7 +15,7 @@ Lane = Literal["live", "late", "day"]
 DAY_PACE = timedelta(minutes=1)
 """Day rows are refreshed at most this often, so that they never hold up the live hour."""
 
-FIRST_DELAY = timedelta(seconds=30)
+FIRST_DELAY = timedelta(seconds=10)
 LONGEST_DELAY = timedelta(minutes=15)
 
 

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from engagement import settings as settings_module
 
 
-def demo(*, seconds: int | None = None, rate: float = 50.0) -> int:
+def demo(*, seconds: int | None = None, rate: float = 20.0) -> int:
     """Run broker, topics, history, live simulator, consumer, Dagster and the page; print the addresses when they answer.
 
     Ctrl-C ends everything; started again it goes on where it left off. With --seconds it stops by itself and

@@ -31,7 +31,11 @@ def ingest(*, until_idle: bool = False) -> None:
     from engagement.ingest.consumer import Ingest
 
     structlog.configure(
-        processors=[structlog.processors.add_log_level, structlog.processors.TimeStamper(fmt="iso", utc=True), structlog.processors.JSONRenderer()],
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.JSONRenderer(),
+        ],
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
     )
     settings = settings_module.load()
@@ -68,4 +72,6 @@ def import_(*paths: Path) -> None:
     sources = [importer.inspect(path) for path in paths]
     for source in sources:
         result = importer.import_file(source, lake, lake_format, settings)
-        print(f"{source.path}: {result.rows} rows, {result.rejects} rejected{'' if result.written else ', already complete: nothing changed'}")
+        print(
+            f"{source.path}: {result.rows} rows, {result.rejects} rejected{'' if result.written else ', already complete: nothing changed'}"
+        )

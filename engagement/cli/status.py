@@ -53,7 +53,12 @@ def _assets(opened: Any, now: datetime) -> list[dict[str, Any]]:
 
     newest = opened.index.newest_received_at()
     rows = [_row("raw_events", newest, now, sum(item.rows for item in opened.index.files()))]
-    for name, table in (("events", units.EVENTS), ("session_fragments", units.FRAGMENTS), ("user_activity", units.ACTIVITY), ("sessions", units.SESSIONS)):
+    for name, table in (
+        ("events", units.EVENTS),
+        ("session_fragments", units.FRAGMENTS),
+        ("user_activity", units.ACTIVITY),
+        ("sessions", units.SESSIONS),
+    ):
         entries = list(opened.lake.list(table))
         facts = [opened.footers.of(entry) for entry in entries]
         times = [datetime.fromisoformat(fact["newest_received_at"]) for fact in facts if fact.get("newest_received_at")]
@@ -121,18 +126,26 @@ def show(found: dict[str, Any]) -> None:
     table = Table("asset", "newest data", "age", "rows", "last run", title=f"lake {found['lake']}", title_justify="left")
     for row in found["assets"]:
         newest = (row["newest_received_at"] or "never")[:19].replace("T", " ")
-        table.add_row(row["asset"], newest, _age(row["age_seconds"]), f"{row['rows']:,}", (row["last_run"] or "never")[:19].replace("T", " "))
+        table.add_row(
+            row["asset"], newest, _age(row["age_seconds"]), f"{row['rows']:,}", (row["last_run"] or "never")[:19].replace("T", " ")
+        )
     console.print(table)
     if found["partitions"] is not None:
         lag: dict[str, list[int]] = {}
         for item in found["partitions"]:
             lag.setdefault(item["topic"], []).append(item["lag"])
-        console.print("lag  " + "   ".join(f"{topic}: {sum(values):,} records ({' '.join(map(str, values))})" for topic, values in lag.items()))
+        console.print(
+            "lag  " + "   ".join(f"{topic}: {sum(values):,} records ({' '.join(map(str, values))})" for topic, values in lag.items())
+        )
     rejects = found["raw"]["rejects"]
     console.print(f"raw  {found['raw']['rows']:,} rows in {found['raw']['objects']:,} objects; rejected {sum(rejects.values()):,}", end="")
-    console.print(": " + ", ".join(f"{reason} {count:,}" for reason, count in sorted(rejects.items(), key=lambda item: -item[1])) if rejects else "")
+    console.print(
+        ": " + ", ".join(f"{reason} {count:,}" for reason, count in sorted(rejects.items(), key=lambda item: -item[1])) if rejects else ""
+    )
     waiting = found["waits"]
-    text = ", ".join([f"{hour[:16]} ({why})" for hour, why in waiting["hours"].items()] + [f"{day} ({why})" for day, why in waiting["days"].items()])
+    text = ", ".join(
+        [f"{hour[:16]} ({why})" for hour, why in waiting["hours"].items()] + [f"{day} ({why})" for day, why in waiting["days"].items()]
+    )
     console.print(f"waits  {text or 'nothing'}")
     for problem in found["problems"]:
         console.print(f"[yellow]{problem}[/yellow]")
@@ -140,5 +153,5 @@ def show(found: dict[str, Any]) -> None:
 
 def _age(seconds: float | None) -> str:
     if seconds is None:
-        return "–"
+        return "-"
     return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

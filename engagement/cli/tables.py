@@ -96,7 +96,8 @@ def _backfill(settings: settings_module.Settings, chunks: list[Any], chosen: lis
 
     total = sum(chunk.units for chunk in chunks)
     bar = Progress(
-        TextColumn("backfill {task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[speed]}"), TimeRemainingColumn(),
+        TextColumn("backfill {task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[speed]}"),
+        TimeRemainingColumn(),
         console=Console(stderr=True),
     )  # fmt: skip
     with local_runs.local_instance(settings) as instance, bar:
@@ -116,7 +117,9 @@ def _backfill(settings: settings_module.Settings, chunks: list[Any], chosen: lis
 
 
 def _rows(result: Any) -> int:
-    materialized = [event.event_specific_data.materialization for event in result.all_events if event.event_type_value == "ASSET_MATERIALIZATION"]
+    materialized = [
+        event.event_specific_data.materialization for event in result.all_events if event.event_type_value == "ASSET_MATERIALIZATION"
+    ]
     counts = [materialization.metadata.get("dagster/partition_row_count") for materialization in materialized]
     return sum(count.value for count in counts if count)
 

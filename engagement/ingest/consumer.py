@@ -157,9 +157,11 @@ class Ingest:
         found = chain.resume(files.last_link(self.lake, claims), low, high, f"{topic}/{number}")
         start = found.offset
         if found.gap_end is not None:
-            files.write_gap(self.lake, where, claims, found.offset, found.gap_end)
+            files.write_gap(self.lake, claims, found.offset, found.gap_end)
             self.metrics.gaps.labels(topic).inc(found.gap_end - found.offset)
-            log.error("gap", topic=topic, partition=number, start=found.offset, end=found.gap_end, meaning="the log no longer had these records")
+            log.error(
+                "gap", topic=topic, partition=number, start=found.offset, end=found.gap_end, meaning="the log no longer had these records"
+            )
             start = found.gap_end
         self._consumer.incremental_assign([TopicPartition(topic, number, start)])
         self._positioned[topic, number] = Partition(where, claims, start)
@@ -246,11 +248,19 @@ class Ingest:
         try:
             raw = files.write(self.lake, partition.chain, partition.start, partition.end, batch)
         except AlreadyExists:
-            log.warning("fenced", topic=where.topic, partition=where.partition, start=partition.start, meaning="another writer made this claim")
+            log.warning(
+                "fenced", topic=where.topic, partition=where.partition, start=partition.start, meaning="another writer made this claim"
+            )
             self._look_again(partition, "fenced")
             return
         except TransientError as error:
-            log.error("lake_unavailable", topic=where.topic, partition=where.partition, detail=str(error), action="stops taking records, keeps trying")
+            log.warning(
+                "lake_unavailable",
+                topic=where.topic,
+                partition=where.partition,
+                detail=str(error),
+                action="stops taking records, keeps trying",
+            )
             self._look_again(partition, "lake_unavailable", FIRST_RETRY_SECONDS, str(error))
             return
         partition.written()
@@ -266,7 +276,16 @@ class Ingest:
         _, high = self._consumer.get_watermark_offsets(TopicPartition(topic, number), cached=True)
         self.metrics.lag.labels(topic, number).set(max(0, high - raw.end))
         self._consumer.commit(offsets=[TopicPartition(topic, number, raw.end)], asynchronous=True)
-        log.info("flushed", topic=topic, partition=number, start=raw.start, end=raw.end, rows=raw.rows, rejects=sum(raw.rejects.values()), why=why)
+        log.info(
+            "flushed",
+            topic=topic,
+            partition=number,
+            start=raw.start,
+            end=raw.end,
+            rows=raw.rows,
+            rejects=sum(raw.rejects.values()),
+            why=why,
+        )
 
 
 def kafka_errors() -> type[Exception]:

@@ -61,16 +61,18 @@ def consumer(settings: Settings) -> Any:
     from confluent_kafka import Consumer
 
     return Consumer(
-        settings.kafka_config(**{
-            "group.id": settings.consumer_group,
-            "enable.auto.commit": False,
-            "enable.auto.offset.store": False,
-            "auto.offset.reset": "error",
-            "enable.partition.eof": True,
-            "partition.assignment.strategy": "cooperative-sticky",
-            "isolation.level": "read_committed",
-            "queued.max.messages.kbytes": 65536,
-        }),
+        settings.kafka_config(
+            **{
+                "group.id": settings.consumer_group,
+                "enable.auto.commit": False,
+                "enable.auto.offset.store": False,
+                "auto.offset.reset": "error",
+                "enable.partition.eof": True,
+                "partition.assignment.strategy": "cooperative-sticky",
+                "isolation.level": "read_committed",
+                "queued.max.messages.kbytes": 65536,
+            }
+        ),
         logger=silent(),
     )
 
@@ -88,7 +90,7 @@ def _hex(topic_id: Any) -> str:
 
 
 def silent() -> Any:
-    """librdkafka's own log lines are swallowed: every error reaches us as a value and is told once."""
+    """A logger that swallows librdkafka's own lines: every error reaches us as a value and is told once."""
     import logging
 
     logger = logging.getLogger("engagement.librdkafka")

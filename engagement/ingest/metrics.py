@@ -18,7 +18,9 @@ class Metrics:
         self.flushes = Counter("engagement_flushes", "Raw objects written", ["topic", "why"], registry=registry)
         self.dropped = Counter("engagement_buffers_dropped", "Buffers given up and read again", ["why"], registry=registry)
         self.gaps = Counter("engagement_gap_offsets", "Offsets the log had lost before they were read", ["topic"], registry=registry)
-        self.lag = Gauge("engagement_lag_records", "Records in the log that are not in the lake yet", ["topic", "partition"], registry=registry)
+        self.lag = Gauge(
+            "engagement_lag_records", "Records in the log that are not in the lake yet", ["topic", "partition"], registry=registry
+        )
         self.stopped = Gauge("engagement_partition_stopped", "1 where a partition cannot go on", ["topic", "partition"], registry=registry)
         self.heartbeat = Gauge("engagement_heartbeat_seconds", "Unix time of the last turn of the loop", registry=registry)
 

@@ -15,7 +15,7 @@ from engagement.errors import PermanentError
 from engagement.lake import Lake
 from engagement.raw.chain import Link
 from engagement.raw.names import RAW, Chain, parse_key
-from engagement.raw.rows import Batch, Coordinates
+from engagement.raw.rows import Batch
 
 FOOTER_KEY = b"engagement"
 
@@ -87,7 +87,7 @@ def write(lake: Lake, chain: Chain, start: int, end: int, batch: Batch, source: 
     return raw
 
 
-def write_gap(lake: Lake, where: Coordinates, chain: Chain, start: int, end: int) -> RawFile:
+def write_gap(lake: Lake, chain: Chain, start: int, end: int) -> RawFile:
     """Claim offsets that the log no longer has, as a zero-row object (R3); raises as `write`."""
     from engagement.raw import rows
 

@@ -8,7 +8,7 @@ import socket
 import sys
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,6 +22,15 @@ from engagement.stack.supervisor import Part, Supervisor
 
 ROOT = Path(__file__).parent.parent.parent
 HISTORY = "6h"
+HISTORY_RATE = 20.0
+"""Events a second of the past at most: six hours of it are then sent in half a minute."""
+
+USERS = "20000"
+"""Enough people that 20 events a second are short visits, as in a real app."""
+
+WORKSPACE = """load_from:
+  - grpc_server: {{host: {host}, port: {port}, location_name: engagement}}
+"""
 DEMO_FLUSH_SECONDS = 10
 POLL_SECONDS = 0.5
 ANSWER_SECONDS = 1.0
@@ -70,10 +79,14 @@ def check_ports(settings: Settings) -> None:
             raise PortTaken(f"port {port} on {settings.host} is taken: stop what listens there, or set {name}")
 
 
-def parts(settings: Settings, rate: float, *, with_history: bool) -> list[Part]:
-    """All parts, in the order in which they are stopped backwards."""
+def parts(settings: Settings, rate: float, code_port: int, history_when: Callable[[], bool] | None) -> list[Part]:
+    """All parts, in the order in which they are stopped backwards; no history where `history_when` is None.
+
+    Daemon and webserver share one code server: each would start its own otherwise, at 4 CPU-seconds and 250 MB.
+    """
     engagement = [sys.executable, "-m", "engagement"]
-    dagster_home = {"DAGSTER_HOME": str(settings.state_dir / "dagster")}
+    home = settings.state_dir / "dagster"
+    dagster_home = {"DAGSTER_HOME": str(home)}
     found: list[Part] = []
     if brings_broker(settings):
         broker = [*engagement, "broker", "--port", str(_broker_port(settings)), "--data-dir", str(settings.state_dir / "kafka")]
@@ -81,15 +94,27 @@ def parts(settings: Settings, rate: float, *, with_history: bool) -> list[Part]:
     found += [
         Part("topics", [*engagement, "topics"], needs=["broker"] if brings_broker(settings) else [], once=True),
         Part("ingest", [*engagement, "ingest"], needs=["topics"], ready=_answers(settings.host, settings.metrics_port, "/metrics")),
-        Part("simulate", [*engagement, "simulate", "--rate", str(rate)], needs=["topics"]),
+        Part("simulate", [*engagement, "simulate", "--rate", str(rate), "--users", USERS], needs=["topics"]),
         Part("dagster-migrate", [_tool("dagster"), "instance", "migrate"], once=True, environment=dagster_home),
         Part(
-            "dagster-daemon", [_tool("dagster-daemon"), "run", "-w", str(ROOT / "workspace.yaml")], needs=["dagster-migrate"], environment=dagster_home
+            "dagster-code",
+            [
+                _tool("dagster"), "api", "grpc", "-h", settings.host, "-p", str(code_port), "-m", "engagement_assets.definitions",
+                "--location-name", "engagement",
+            ],
+            ready=_listens(settings.host, code_port),
+            environment=dagster_home,
+        ),
+        Part(
+            "dagster-daemon",
+            [_tool("dagster-daemon"), "run", "-w", str(home / "workspace.yaml")],
+            needs=["dagster-migrate", "dagster-code"],
+            environment=dagster_home,
         ),
         Part(
             "dagster-webserver",
-            [_tool("dagster-webserver"), "-h", settings.host, "-p", str(settings.dagster_port), "-w", str(ROOT / "workspace.yaml")],
-            needs=["dagster-migrate"],
+            [_tool("dagster-webserver"), "-h", settings.host, "-p", str(settings.dagster_port), "-w", str(home / "workspace.yaml")],
+            needs=["dagster-migrate", "dagster-code"],
             ready=_answers(settings.host, settings.dagster_port, "/server_info"),
             environment=dagster_home,
         ),
@@ -103,9 +128,9 @@ def parts(settings: Settings, rate: float, *, with_history: bool) -> list[Part]:
             ready=_answers(settings.host, settings.dashboard_port, "/_stcore/health"),
         ),
     ]  # fmt: skip
-    if with_history:
-        argv = [*engagement, "simulate", "--history", HISTORY, "--history-only", "--rate", str(min(rate, 20.0)), "--seed", "8"]
-        found.append(Part("history", argv, needs=["topics"], once=True, deadline_seconds=600))
+    if history_when is not None:
+        argv = [*engagement, "simulate", "--history", HISTORY, "--history-only", "--rate", str(min(rate, HISTORY_RATE)), "--users", USERS]
+        found.append(Part("history", argv, needs=["topics"], when=history_when, once=True, deadline_seconds=600))
     return found
 
 
@@ -139,7 +164,12 @@ class Demo:
         prepare(self.settings)
         watch = LakeWatch(self.settings)
         latency = Latency(datetime.now(UTC), watch.times_of)
-        self.supervisor.start(parts(self.settings, self._rate, with_history=not self._history_mark.exists()))
+        (code_port,) = processes.free_ports(self.settings.host, 1)
+        workspace = WORKSPACE.format(host=self.settings.host, port=code_port)
+        (self.settings.state_dir / "dagster" / "workspace.yaml").write_text(workspace)
+        # The live hour first: history would take the two cores that the first number needs.
+        history_when = None if self._history_mark.exists() else lambda: latency.first_current is not None
+        self.supervisor.start(parts(self.settings, self._rate, code_port, history_when))
         self._say(f"starting; logs in {self.supervisor.log_of('*')}")
         try:
             self._watch(seconds, watch, latency)
@@ -231,11 +261,9 @@ def _answers(host: str, port: int, path: str) -> Callable[[], bool]:
         if not _listens(host, port)():
             return False
         try:
-            with urllib.request.urlopen(f"http://{host}:{port}{path}", timeout=ANSWER_SECONDS) as answer:  # noqa: S310 - our own loopback server
+            with urllib.request.urlopen(f"http://{host}:{port}{path}", timeout=ANSWER_SECONDS) as answer:
                 return bool(answer.status == 200)
         except (urllib.error.URLError, OSError):
             return False
 
     return check
-
-

@@ -1,14 +1,14 @@
 """How long after its log-append time a record is in the hour row that people read.
 
 The measure (interface, `demo --seconds`): for each good live record, the first poll at which the hour
-object's footer covers its offset, minus received_at.
+object's footer covers its offset, minus received_at. Live is what the phone sent within LIVE of its event.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from engagement.lake import open_lake
@@ -18,6 +18,8 @@ from engagement.settings import Settings
 from engagement.tables import units
 from engagement.tables.objects import Footers
 
+LIVE = timedelta(minutes=1)
+
 Coverage = Mapping[datetime, Mapping[str, int]]
 """Slot start -> chain label -> next offset that the hour rows cover."""
 
@@ -26,7 +28,7 @@ Coverage = Mapping[datetime, Mapping[str, int]]
 class Latency:
     """Collects latencies poll by poll.
 
-    `times_of` gives (slot, received_at) of each good record of a raw object; every object is read once.
+    `times_of` gives (slot, received_at) of each good live record of a raw object; every object is read once.
     """
 
     live_from: datetime
@@ -79,12 +81,13 @@ class LakeWatch:
         return found
 
     def times_of(self, raw: RawFile) -> list[tuple[datetime, datetime]]:
-        """(slot, received_at) of each good record."""
+        """(slot, received_at) of each good live record."""
         import pyarrow.parquet as pq
 
         table = pq.ParquetFile(self._lake.path(raw.key)).read(["event_time", "received_at"])
         pairs = zip(table["event_time"].to_pylist(), table["received_at"].to_pylist(), strict=True)
-        return [(units.floor_slot(event, self._format.slot_minutes), received) for event, received in pairs if event is not None]
+        minutes = self._format.slot_minutes
+        return [(units.floor_slot(event, minutes), received) for event, received in pairs if event and received - event <= LIVE]
 
     def hours(self, now: datetime) -> dict[str, Mapping[str, Any]]:
         """Footer entries of the hour rows of today and yesterday, by hour."""
@@ -95,9 +98,7 @@ class LakeWatch:
 
     def coverage(self, now: datetime) -> Coverage:
         """What the hour rows of today and yesterday cover."""
-        return {
-            datetime.fromisoformat(slot): ends for made in self.hours(now).values() for slot, ends in made.get("offsets", {}).items()
-        }
+        return {datetime.fromisoformat(slot): ends for made in self.hours(now).values() for slot, ends in made.get("offsets", {}).items()}
 
     def newest(self, now: datetime) -> datetime | None:
         """Log-append time of the newest record in the current hour's rows."""

@@ -34,12 +34,16 @@ class PartFailed(PermanentError):
 
 @dataclass(frozen=True)
 class Part:
-    """One process. `ready` tells when others that `need` it may start; a `once` part is ready when it succeeded."""
+    """One process. `ready` tells when others that `need` it may start; a `once` part is ready when it succeeded.
+
+    `when` holds the start back until it says yes.
+    """
 
     name: str
     argv: Sequence[str]
     needs: Sequence[str] = ()
     ready: Callable[[], bool] | None = None
+    when: Callable[[], bool] | None = None
     once: bool = False
     deadline_seconds: float = 90.0
     environment: Mapping[str, str] = field(default_factory=dict)
@@ -120,7 +124,10 @@ class Supervisor:
 
     def _maybe_start(self, item: _Running) -> None:
         now = self._clock()
-        if item.part.once and item.is_ready or now < item.again_at or not all(self.is_ready(name) for name in item.part.needs):
+        part = item.part
+        if (part.once and item.is_ready) or now < item.again_at or not all(self.is_ready(name) for name in part.needs):
+            return
+        if part.when is not None and not part.when():
             return
         with self.log_of(item.part.name).open("ab") as log:
             item.child = processes.start(item.part.argv, log, {**self._environment, **item.part.environment})

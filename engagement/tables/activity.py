@@ -20,7 +20,7 @@ def refresh(context: TableContext, slot: datetime, *, rebuild: bool = False) -> 
             return None
         source = context.footers.of(events)
         con = context.con
-        con.execute(f"CREATE OR REPLACE TEMP VIEW slot_events AS SELECT * FROM {engine.relation([context.lake.path(events.key)], units.EVENTS)}")
+        con.execute(f"CREATE OR REPLACE TEMP VIEW slot_events AS SELECT * FROM {context.relation([events], units.EVENTS)}")
         table = engine.table_of(con, engine.sql("user_activity"), {}, units.ACTIVITY)
         times = {name: source[name] for name in ("min_event_time", "max_event_time")}
         return Candidate(table, {"events": events.version, **provenance([source]), **times})

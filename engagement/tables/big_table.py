@@ -87,8 +87,8 @@ def _candidate(context: TableContext, keys: list[str], hour: datetime | None) ->
     # Footers before rows: rows may then be newer than what the footer claims, never older.
     covered = {key: context.footers.of(context.lake.stat(key)) for key in activity}
     for name, table, found in (("period_activity", units.ACTIVITY, activity), ("period_sessions", units.SESSIONS, sessions)):
-        paths = [context.lake.path(key) for key in found]
-        con.execute(f"CREATE OR REPLACE TEMP VIEW {name} AS SELECT * FROM {engine.relation(paths, table)}")
+        rows = context.relation([context.lake.stat(key) for key in found], table)
+        con.execute(f"CREATE OR REPLACE TEMP VIEW {name} AS SELECT * FROM {rows}")
     parameters = {"hour": None if hour is None else hour.hour, "max_values": context.settings.max_dimension_values}
     table = engine.table_of(con, engine.sql("big_table"), parameters, units.BIG_TABLE)
     return Candidate(

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from engagement.lake import Lake, LakeFormat, open_lake
+from engagement.lake import Entry, Lake, LakeFormat, open_lake
 from engagement.raw.index import RawIndex
 from engagement.settings import Settings
-from engagement.tables.engine import connect
+from engagement.tables import engine
 from engagement.tables.objects import Candidate, Footers
 
 if TYPE_CHECKING:
@@ -39,6 +39,10 @@ class TableContext:
     def __post_init__(self) -> None:
         self.footers = Footers(self.lake)
 
+    def relation(self, entries: Iterable[Entry | None], table: str) -> str:
+        """A FROM-clause over these objects of a table; typed and empty where there is none."""
+        return engine.relation([self.lake.path(entry.key) for entry in entries if entry], table)
+
     @property
     def session_rule(self) -> dict[str, Any]:
         """SQL parameters of the lake's session rule: `gap_us`, and `by_client` for owners by client session id."""
@@ -50,7 +54,7 @@ def open_tables(settings: Settings, judge: Judge = _accept) -> Iterator[TableCon
     """Everything the builders need, closed afterwards."""
     lake, lake_format = open_lake(settings)
     index = RawIndex(lake, settings.state_dir)
-    con = connect(settings)
+    con = engine.connect(settings)
     try:
         yield TableContext(settings, lake, lake_format, index, con, judge=judge)
     finally:

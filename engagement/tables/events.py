@@ -40,7 +40,7 @@ def refresh(context: TableContext, slot: datetime, *, rebuild: bool = False) -> 
 def _candidate(context: TableContext, slot: datetime, new: list[RawFile], old: Entry | None, facts: dict[str, Any]) -> Candidate:
     con, minutes = context.con, context.format.slot_minutes
     paths = [context.lake.path(raw.key) for raw in new]
-    con.execute(f"CREATE OR REPLACE TEMP VIEW standing AS SELECT * FROM {engine.relation([context.lake.path(old.key)] if old else [], units.EVENTS)}")
+    con.execute(f"CREATE OR REPLACE TEMP VIEW standing AS SELECT * FROM {context.relation([old], units.EVENTS)}")
     con.execute(f"CREATE OR REPLACE TEMP TABLE arrivals AS {_arrivals(paths)}", {"start": slot, "end": slot + timedelta(minutes=minutes)})
     models = engine.REFERENCE / "device_models.csv"
     con.execute(f"CREATE OR REPLACE TEMP TABLE device_models AS SELECT * FROM read_csv('{models}', header = true, all_varchar = true)")

@@ -40,11 +40,11 @@ def refresh(context: TableContext, slot: datetime, *, rebuild: bool = False) -> 
 def _candidate(context: TableContext, slot: datetime, events: Entry, old: Entry | None, facts: dict[str, Any]) -> Candidate:
     con = context.con
     source = context.footers.of(events)
-    con.execute(f"CREATE OR REPLACE TEMP VIEW slot_events AS SELECT * FROM {engine.relation([context.lake.path(events.key)], units.EVENTS)}")
+    con.execute(f"CREATE OR REPLACE TEMP VIEW slot_events AS SELECT * FROM {context.relation([events], units.EVENTS)}")
     table = engine.table_of(con, engine.sql("fragments"), context.session_rule, units.FRAGMENTS)
     con.register("new_fragments", table)
-    con.execute(f"CREATE OR REPLACE TEMP TABLE old_fragments AS SELECT * FROM {engine.relation([context.lake.path(old.key)] if old else [], units.FRAGMENTS)}")
-    affects = _affected(context, slot) | _pending(context, slot, old, facts)
+    con.execute(f"CREATE OR REPLACE TEMP TABLE old_fragments AS SELECT * FROM {context.relation([old], units.FRAGMENTS)}")
+    affects = _affected(context, slot) | _pending(context, old, facts)
     times = {name: source[name] for name in ("min_event_time", "max_event_time")}
     return Candidate(
         table, {"events": events.version, "affects": sorted(item.isoformat() for item in affects), **provenance([source]), **times}
@@ -60,14 +60,10 @@ def _affected(context: TableContext, slot: datetime) -> set[datetime]:
             (SELECT * FROM new_fragments EXCEPT SELECT * FROM old_fragments)
             UNION ALL (SELECT * FROM old_fragments EXCEPT SELECT * FROM new_fragments)
         )""")
-    others = [
-        context.lake.path(key)
-        for other in units.reach(slot, minutes)
-        if other != slot and context.lake.stat(key := units.slot_key(units.FRAGMENTS, other))
-    ]
+    others = [context.lake.stat(units.slot_key(units.FRAGMENTS, other)) for other in units.reach(slot, minutes) if other != slot]
     con.execute(f"""
         CREATE OR REPLACE TEMP TABLE other_fragments AS
-        SELECT f.* FROM {engine.relation(others, units.FRAGMENTS)} AS f
+        SELECT f.* FROM {context.relation(others, units.FRAGMENTS)} AS f
         SEMI JOIN changed_owners AS o ON o.user_id = f.user_id AND o.client_id IS NOT DISTINCT FROM f.client_id""")
     for age in ("old", "new"):
         con.execute(f"""
@@ -83,7 +79,7 @@ def _affected(context: TableContext, slot: datetime) -> set[datetime]:
     return {units.floor_slot(start, minutes) for (start,) in starts}
 
 
-def _pending(context: TableContext, slot: datetime, old: Entry | None, facts: dict[str, Any]) -> set[datetime]:
+def _pending(context: TableContext, old: Entry | None, facts: dict[str, Any]) -> set[datetime]:
     """What the present object names and sessions have not taken up yet: it must not be forgotten."""
     if old is None:
         return set()

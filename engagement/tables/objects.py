@@ -51,7 +51,7 @@ class Outcome:
     held: str | None = None
 
 
-class Held(Exception):  # noqa: N818 - a verdict, not an error
+class Held(Exception):
     """A gate refused the candidate; the text names the failed checks. The old object stays."""
 
 

@@ -31,13 +31,15 @@ ACTIVITY = {
 }  # fmt: skip
 
 SESSIONS = {
-    "session_key": "text", "user_id": "text", "started_at": "instant", "ended_at": "instant", "duration_seconds": "double", **_SESSION_FACTS,
+    "session_key": "text", "user_id": "text", "started_at": "instant", "ended_at": "instant", "duration_seconds": "double",
+    **_SESSION_FACTS,
     "is_engaged": "bool", "is_bounce": "bool", "is_automated": "bool", "open_until": "instant",
 }  # fmt: skip
 
 BIG_TABLE = {
     "hour": "int32", **_DIMENSIONS, "total_events": "int64", "total_installs": "int64", "total_sessions": "int64", "total_views": "int64",
-    "notification_views": "int64", "notification_clicks": "int64", "notification_ctr": "double", "active_users": "int64", "new_users": "int64",
+    "notification_views": "int64", "notification_clicks": "int64", "notification_ctr": "double",
+    "active_users": "int64", "new_users": "int64",
     "avg_session_seconds": "double", "median_session_seconds": "double", "bounce_rate": "double", "avg_events_per_session": "double",
 }  # fmt: skip
 

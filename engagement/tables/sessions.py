@@ -61,11 +61,10 @@ def _own(reach: list[Entry], slot: datetime) -> Entry | None:
 def _stitched(context: TableContext, slot: datetime, reach: list[Entry]) -> Any:
     con = context.con
     start, end = slot, slot + timedelta(minutes=context.format.slot_minutes)
-    own = [context.lake.path(entry.key) for entry in [_own(reach, slot)] if entry]
-    paths = [context.lake.path(entry.key) for entry in reach]
     con.execute(f"""
         CREATE OR REPLACE TEMP TABLE reach_fragments AS
-        SELECT f.* FROM {engine.relation(paths, units.FRAGMENTS)} AS f
-        SEMI JOIN {engine.relation(own, units.FRAGMENTS)} AS o ON o.user_id = f.user_id AND o.client_id IS NOT DISTINCT FROM f.client_id""")
+        SELECT f.* FROM {context.relation(reach, units.FRAGMENTS)} AS f
+        SEMI JOIN {context.relation([_own(reach, slot)], units.FRAGMENTS)} AS o
+            ON o.user_id = f.user_id AND o.client_id IS NOT DISTINCT FROM f.client_id""")
     query = f"SELECT * FROM ({engine.sql('sessions')}) WHERE started_at >= $start AND started_at < $end ORDER BY started_at, session_key"
     return engine.table_of(con, query, context.session_rule | {"start": start, "end": end}, units.SESSIONS)

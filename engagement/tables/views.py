@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import glob
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from engagement.errors import PermanentError
@@ -66,12 +66,12 @@ def require_select(con: duckdb.DuckDBPyConnection, text: str) -> str:
     return text
 
 
-def _select(root: object, table: str, keys: tuple[str, ...]) -> str:
+def _select(root: Path, table: str, keys: tuple[str, ...]) -> str:
     columns = schemas.TABLES[table]
     pattern = f"{root}/{table}/**/*.parquet".replace("'", "''")
     typed = ", ".join(f"CAST(NULL AS {schemas.DUCKDB_TYPES[kind]}) AS {name}" for name, kind in columns.items())
     empty = f"SELECT {typed}, {', '.join(f'CAST(NULL AS INTEGER) AS {key}' for key in keys)} WHERE false"
-    if not glob.glob(pattern, recursive=True):
+    if not any((root / table).rglob("*.parquet")):
         return empty
     types = ", ".join(f"'{key}': INTEGER" for key in keys)
     names = ", ".join([*columns, *keys])

@@ -44,10 +44,13 @@ def compute(context: TableContext) -> Waiting:
     inputs = listing[units.ACTIVITY] | listing[units.SESSIONS]
     hours = waiting_for_raw(context.index.touched(), hour_facts)
     hours = waiting_for_inputs(inputs, hour_facts, context.format.slot_minutes) | hours
-    hours = waiting_for_sessions(
-        {key: (entry.version, facts_of(entry)) for key, entry in listing[units.FRAGMENTS].items()},
-        {units.slot_of_key(key): facts_of(entry) for key, entry in listing[units.SESSIONS].items()},
-    ) | hours
+    hours = (
+        waiting_for_sessions(
+            {key: (entry.version, facts_of(entry)) for key, entry in listing[units.FRAGMENTS].items()},
+            {units.slot_of_key(key): facts_of(entry) for key, entry in listing[units.SESSIONS].items()},
+        )
+        | hours
+    )
     return Waiting(dict(sorted(hours.items())), dict(sorted(waiting_days(inputs, day_facts, context.format.slot_minutes).items())))
 
 
