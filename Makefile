@@ -12,13 +12,15 @@ help:  ## list the targets
 setup: .venv/.synced  ## .venv with the locked packages, broker jars, Java; nothing twice
 	@$(PY) -m engagement.stack.jars
 
-.venv/.synced: requirements.lock pyproject.toml
-	@test -x $(PY) || { echo "setup: creating .venv" >&2; python3 -m venv .venv; }
-	@echo "setup: installing the locked packages" >&2
+# uv leaves only what the lock names, itself not; `python3 -m venv` brings pip back for the next time.
+.venv/.synced: requirements.lock
+	@echo "setup: installing the locked packages into .venv" >&2
+	@python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "setup: python3 is older than 3.11" >&2; exit 1; }
+	@python3 -m venv .venv
 	@$(PY) -m pip install -q --disable-pip-version-check $(UV)
 	@$(PY) -m uv pip sync -q --python $(PY) --require-hashes requirements.lock
-	@$(PY) -m pip --version >/dev/null 2>&1 || true
-	@printf '#!/bin/sh\nexec "%s/.venv/bin/python" -m engagement "$$@"\n' "$(CURDIR)" > .venv/bin/engagement && chmod +x .venv/bin/engagement
+	@printf '#!/bin/sh\nexec "%s/.venv/bin/python" -m engagement "$$@"\n' "$(CURDIR)" > .venv/bin/engagement
+	@chmod +x .venv/bin/engagement
 	@printf '%s\n' "$(CURDIR)" > "$$($(PY) -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/engagement-checkout.pth"
 	@touch $@
 
@@ -40,5 +42,6 @@ bench: setup  ## measurements quoted in the docs; prints them with machine and d
 packages:
 	@.ci/packages
 
-lock: .venv/.synced  ## write requirements.lock anew from pyproject.toml
-	@$(PY) -m pip install -q --disable-pip-version-check $(UV) && $(PY) -m uv pip compile -q pyproject.toml --all-extras --generate-hashes --no-emit-index-url --no-strip-extras -o requirements.lock
+lock:  ## write requirements.lock anew from pyproject.toml
+	@python3 -m venv .venv && $(PY) -m pip install -q --disable-pip-version-check $(UV)
+	@$(PY) -m uv pip compile -q pyproject.toml --all-extras --generate-hashes --no-emit-index-url --no-strip-extras -o requirements.lock
