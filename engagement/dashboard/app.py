@@ -147,9 +147,25 @@ def _live(settings: Settings, chosen: Mapping[str, str], shown: Mapping[str, tup
     _head(seen.status, seen.taken_at)
     if seen.status.kind in ("stale", "empty", "error"):
         _trouble(seen.status)
-    if seen.series is not None and seen.status.kind != "empty":
-        _numbers(seen)
-        _charts(seen.series, seen.hour)
+    drawn = _last_good(seen, chosen)
+    if drawn.series is not None:
+        _numbers(drawn)
+        _charts(drawn.series, drawn.hour)
+
+
+def _last_good(seen: Snapshot, chosen: Mapping[str, str]) -> Snapshot:
+    """What is drawn: this look, or where the lake cannot be read the last good one under the same filters, with its time."""
+    key = (*chosen.values(), seen.hour)
+    if seen.status.kind == "error":
+        kept: tuple[object, ...]
+        last: Snapshot
+        kept, last = st.session_state.get("last good", ((), seen))
+        if kept != key or last.series is None:
+            return seen
+        st.caption(f"The numbers below were read at {last.taken_at:%H:%M:%S} UTC.")
+        return last
+    st.session_state["last good"] = (key, seen)
+    return seen
 
 
 @st.cache_resource(max_entries=2)

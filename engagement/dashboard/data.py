@@ -102,6 +102,8 @@ def snapshot(
             if footers is not None:
                 context.footers = footers
             status = freshness.judge(facts_of(context, consumer), settings, now)
+        if status.kind == "empty":
+            return Snapshot(now, hour, status)
         levels = {"device_type": device, "app_version": version, "country": country}
         return _reading(settings, lambda con: _numbers(con, levels, now, status))
     except _unreadable() as error:
@@ -184,7 +186,7 @@ def _rows(con: duckdb.DuckDBPyConnection, levels: Mapping[str, str], now: dateti
     columns = ", ".join(MEASURES.values())
     found = con.execute(
         f"""SELECT year, month, day, hour, {columns} FROM daily_aggregates_with_dimensions
-        WHERE {_two_days(now)} AND device_type = $device_type AND app_version = $app_version AND country = $country""",  # noqa: S608 - names only
+        WHERE {_two_days(now)} AND device_type = $device_type AND app_version = $app_version AND country = $country""",
         dict(levels),
     ).fetchall()
     hours: dict[datetime, Numbers] = {}
@@ -207,7 +209,7 @@ def _choices(con: duckdb.DuckDBPyConnection, now: datetime) -> dict[str, tuple[s
         rows = con.execute(
             f"""SELECT {name} FROM daily_aggregates_with_dimensions
             WHERE {_two_days(now)} AND hour IS NOT NULL AND {name} <> '{all_values}' AND {others}
-            GROUP BY {name} ORDER BY sum(total_events) DESC, {name}"""  # noqa: S608 - names only
+            GROUP BY {name} ORDER BY sum(total_events) DESC, {name}"""
         ).fetchall()
         found[name] = (all_values, *(value for (value,) in rows))
     return found
