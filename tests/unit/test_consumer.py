@@ -94,7 +94,7 @@ class Consumer:
     lake: Lake | None = None
     closed: bool = False
 
-    def subscribe(self, topics, on_assign, on_revoke, on_lost):
+    def subscribe(self, _topics, on_assign, on_revoke, on_lost):
         self.callbacks = on_assign, on_revoke, on_lost
 
     def incremental_assign(self, partitions):
