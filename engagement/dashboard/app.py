@@ -33,7 +33,13 @@ CHART_HEIGHT = 200
 # Dimension -> its label, and what its ALL is called. (A text here would be drawn: Streamlit's magic.)
 FILTERS = {"device_type": ("Device", "All devices"), "app_version": ("Version", "All versions"), "country": ("Country", "All countries")}
 
-INK, MUTED, CALM, SOFT, GRID = "#1f2a37", "#52606d", "#3b6fd4", "#b3c8f2", "#e8ecf1"
+# On white and on the dark theme that a browser may ask for: text of the charts, and each state's colour.
+INK = {"light": "#1f2a37", "dark": "#e6eaf0"}
+COLOURS = {
+    "light": {"live": "#1a7f4b", "catching_up": "#3b6fd4", "stale": "#b45309", "empty": "#52606d", "error": "#b42318"},
+    "dark": {"live": "#4cc38a", "catching_up": "#86a8f0", "stale": "#f0a64b", "empty": "#a9b4c0", "error": "#f07f77"},
+}
+MUTED, CALM, GRID, PALE = "#7b8794", "#4a7de0", "rgba(128, 140, 155, 0.25)", 0.4
 
 TOOLTIP = [{"field": "when", "type": "nominal", "title": "Hour"}, {"field": "words", "type": "nominal", "title": "Value"}]
 NOTHING = "\N{EN DASH}"
@@ -45,28 +51,28 @@ LINES = (
     ("bounce_rate", "Bounce rate", ".0%", 0.01),
 )
 
-COLOURS = {"live": "#1a7f4b", "complete": "#1a7f4b", "catching_up": "#3b6fd4", "stale": "#b45309", "empty": "#52606d", "error": "#b42318"}
-
 STYLE = """<style>
 [data-stale="true"] { opacity: 1 !important; transition: none !important; }
 [data-testid="stToolbar"], [data-testid="stDecoration"], [data-testid="stStatusWidget"], footer { display: none !important; }
 [data-testid="stHeader"] { background: transparent; height: 2.25rem; }
-.stMainBlockContainer { padding: 2rem 2.5rem 2rem; max-width: 1500px; }
+.stMainBlockContainer { padding: 2rem 2rem; max-width: 1500px; }
 [data-testid="stMetricValue"] { font-variant-numeric: tabular-nums; font-size: 1.75rem; line-height: 1.25; }
-[data-testid="stMetricLabel"] p { color: #52606d; font-size: .85rem; }
+[data-testid="stMetricLabel"] p { opacity: .8; font-size: .84rem; }
+[data-testid="stHorizontalBlock"]:has([data-testid="stMetric"]) { flex-wrap: wrap; gap: .65rem; }
+[data-testid="stHorizontalBlock"]:has([data-testid="stMetric"]) > [data-testid="stColumn"] { flex: 1 1 8.5rem; min-width: 8.5rem; }
 [data-testid="stMetricDelta"] { font-size: .78rem; }
 .head { display: flex; flex-wrap: wrap; align-items: center; justify-content: space-between; gap: .75rem 1.5rem; }
 .head h1 { font-size: 1.55rem; font-weight: 650; padding: 0; margin: 0; letter-spacing: -.01em; }
-.head small { color: #52606d; font-size: .85rem; font-weight: 400; }
+.head small { opacity: .75; font-size: .85rem; font-weight: 400; }
 .state { display: inline-flex; align-items: center; gap: .55rem; border: 1px solid; border-radius: 99px; padding: .3rem .95rem;
-  font-size: .98rem; font-weight: 600; font-variant-numeric: tabular-nums; background: #fff; }
+  font-size: .98rem; font-weight: 600; font-variant-numeric: tabular-nums; }
 .state i { width: .6rem; height: .6rem; border-radius: 50%; background: currentColor; }
-.trouble { border-left: 4px solid; border-radius: 4px; background: #fafbfc; padding: .8rem 1.1rem; color: #1f2a37; }
+.trouble { border-left: 4px solid; border-radius: 4px; background: rgba(128, 140, 155, .1); padding: .8rem 1.1rem; }
 .trouble b { display: block; font-size: 1.02rem; margin-bottom: .3rem; overflow-wrap: anywhere; }
 .trouble ul { margin: 0; padding-left: 1.2rem; } .trouble li { margin: .15rem 0; font-size: .93rem; }
-.trouble code { color: #1f2a37; background: #eef1f5; padding: .08rem .3rem; border-radius: 3px; }
-.part { font-size: 1rem; font-weight: 650; color: #1f2a37; margin: .3rem 0 0; }
-.part span { color: #52606d; font-weight: 400; font-size: .85rem; margin-left: .5rem; }
+.trouble code { color: inherit; background: rgba(128, 140, 155, .18); font-size: .88em; padding: .08rem .3rem; border-radius: 3px; }
+.part { font-size: 1rem; font-weight: 650; margin: .3rem 0 0; }
+.part span { opacity: .75; font-weight: 400; font-size: .85rem; margin-left: .5rem; }
 </style>"""
 
 
@@ -85,7 +91,7 @@ def length(value: float | None) -> str:
     if value is None:
         return NOTHING
     minutes, seconds = divmod(round(value), 60)
-    return f"{minutes} min {seconds:02d} s" if minutes else f"{seconds} s"
+    return f"{minutes}m {seconds:02d}s" if minutes else f"{seconds} s"
 
 
 # Number -> label, how it is written, what it means.
@@ -93,7 +99,7 @@ TILES: dict[str, tuple[str, Callable[[float | None], str], str]] = {
     "active_users": ("Active users", count, "Distinct users with at least one event"),
     "sessions": ("Sessions", count, "Sessions that started in the period"),
     "installs": ("Installs", count, "Install events"),
-    "click_through": ("Notification CTR", share, "Click-through: notifications clicked ÷ notifications viewed"),
+    "click_through": ("Click-through", share, "Notifications clicked ÷ notifications viewed"),
     "median_session_seconds": ("Median session", length, "Of the sessions that started in the period, whole"),
     "bounce_rate": ("Bounce rate", share, "Sessions of at most 10 s with fewer than two screens ÷ all sessions"),
 }
@@ -101,7 +107,7 @@ TILES: dict[str, tuple[str, Callable[[float | None], str], str]] = {
 
 def main() -> None:
     """Draw the page once and leave the fragment running."""
-    st.set_page_config(page_title="App engagement", page_icon="📱", layout="wide")
+    st.set_page_config(page_title="App engagement", page_icon="📱", layout="wide", initial_sidebar_state=240)
     st.html(STYLE)
     try:
         settings = settings_module.load()
@@ -176,14 +182,22 @@ def _footers(lake_url: str) -> Footers:
 
 def _head(status: Status, now: datetime) -> None:
     st.html(f"""<div class="head"><h1>App engagement <small>{now:%A, %d %B %Y · %H:%M:%S} UTC</small></h1>
-        <div class="state" data-testid="freshness" data-state="{status.kind}" style="color: {COLOURS[status.kind]}"><i></i>
+        <div class="state" data-testid="freshness" data-state="{status.kind}" style="color: {_colour(status)}"><i></i>
         <span>{escape(status.headline)}</span></div></div>""")
 
 
 def _trouble(status: Status) -> None:
     remedies = "".join(f"<li>{_code(escape(remedy))}</li>" for remedy in status.remedies)
-    st.html(f"""<div class="trouble" data-testid="trouble" style="border-color: {COLOURS[status.kind]}">
+    st.html(f"""<div class="trouble" data-testid="trouble" style="border-color: {_colour(status)}">
         <b>{_code(escape(status.problem))}</b><ul>{remedies}</ul></div>""")
+
+
+def _theme() -> Literal["light", "dark"]:
+    return "dark" if st.context.theme.type == "dark" else "light"
+
+
+def _colour(status: Status) -> str:
+    return COLOURS[_theme()]["live" if status.kind == "complete" else status.kind]
 
 
 def _code(text: str) -> str:
@@ -217,9 +231,9 @@ def _change(name: str, numbers: Numbers, before: Numbers | None) -> tuple[str | 
     if before is None or now is None or then is None:
         return None, "off"
     if name == "click_through":
-        return f"{(now - then) * 100:+.1f} points", "normal"
+        return f"{(now - then) * 100:+.1f} pts", "normal"
     if name == "bounce_rate":
-        return f"{(now - then) * 100:+.1f} points", "inverse"
+        return f"{(now - then) * 100:+.1f} pts", "inverse"
     if name == "median_session_seconds":
         return f"{'-' if now < then else '+'}{length(abs(now - then))}", "off"
     return f"{now - then:+,}", "off"
@@ -278,22 +292,22 @@ def _axes(hour: datetime, form: str, step: float) -> dict[str, Any]:
 
 
 def _bars(rows: alt.InlineData, axes: dict[str, Any]) -> Any:
-    colour = alt.condition("datum.so_far", alt.value(SOFT), alt.value(CALM))
-    return alt.Chart(rows).mark_bar(cornerRadiusEnd=2).encode(**axes, color=colour, tooltip=TOOLTIP)
+    pale = alt.condition("datum.so_far", alt.value(PALE), alt.value(1))
+    return alt.Chart(rows).mark_bar(color=CALM, cornerRadiusEnd=2).encode(**axes, opacity=pale, tooltip=TOOLTIP)
 
 
 def _lines(rows: alt.InlineData, axes: dict[str, Any]) -> Any:
     """A line over the whole hours, pale and dashed to the running one; an hour without a value breaks it."""
     base = alt.Chart(rows).encode(**axes)
     whole = base.transform_filter("!datum.so_far").mark_line(color=CALM, strokeWidth=2)
-    running = base.transform_filter("datum.newest").mark_line(color=SOFT, strokeWidth=2, strokeDash=[4, 3])
-    colour = alt.condition("datum.so_far", alt.value(SOFT), alt.value(CALM))
-    points = base.mark_circle(size=38, opacity=1).encode(color=colour, tooltip=TOOLTIP)
+    running = base.transform_filter("datum.newest").mark_line(color=CALM, opacity=PALE, strokeWidth=2, strokeDash=[4, 3])
+    pale = alt.condition("datum.so_far", alt.value(PALE), alt.value(1))
+    points = base.mark_circle(size=38, color=CALM).encode(opacity=pale, tooltip=TOOLTIP)
     return running + whole + points
 
 
 def _draw(chart: Any, name: str, title: str) -> None:
-    heading = alt.Title(title, anchor="start", fontSize=14, fontWeight=600, color=INK, offset=10)
+    heading = alt.Title(title, anchor="start", fontSize=14, fontWeight=600, color=INK[_theme()], offset=10)
     sized = chart.properties(height=CHART_HEIGHT, title=heading).configure(font='"Source Sans", sans-serif').configure_view(stroke=None)
     st.altair_chart(sized, theme=None, key=f"chart-{name}")
 
