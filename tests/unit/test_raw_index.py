@@ -138,7 +138,7 @@ def test_the_newest_received_at_is_the_logs_and_knows_rejects_but_no_imports(lak
 
 
 def test_a_gap_touches_nothing_and_is_indexed(lake, index):
-    gap = files.write_gap(lake, FIRST, topic_chain("session", "5e" * 16, 0), 0, 9)
+    gap = files.write_gap(lake, topic_chain("session", "5e" * 16, 0), 0, 9)
     assert index.sync() == [gap]
     assert index.touched() == {}
     assert index.newest_received_at() is None
