@@ -47,7 +47,7 @@ class Settings:
     topic_retention_hours: int = _setting(168, "how long the broker keeps records", unit="h", low=1)
     dagster_port: int = _setting(3000, "port of the Dagster UI", low=1, high=65535)
     dashboard_port: int = _setting(8501, "port of the page", low=1, high=65535)
-    metrics_port: int = _setting(9108, "port of the consumer's metrics", low=1, high=65535)
+    metrics_port: int = _setting(9108, "port of the consumer's metrics; 0 takes a free one", low=0, high=65535)
     host: str = _setting("127.0.0.1", "address the servers bind to")
     consumer_group: str = _setting("engagement-raw", "consumer group; for lag monitoring only (R3)")
     flush_seconds: int = _setting(60, "longest time a record waits in memory", unit="s", low=1)
