@@ -265,6 +265,20 @@ def test_a_killed_refresh_leaves_the_hours_waiting_and_the_next_one_mends_it(whe
     assert_right(context, history)
 
 
+def test_an_hour_that_lost_a_session_waits_until_its_hour_rows_say_so(context):
+    """Killed after the sessions: raw is covered and no session is stale, only the inputs' versions tell."""
+    history = [event(0, HOUR + 40 * MINUTE), event(1, NEXT + 20 * MINUTE), event(2, HOUR + 60 * MINUTE)]
+    lake_helpers.write(context, history[:2])
+    refresh.until_nothing_waits(context)
+    lake_helpers.write(context, history[2:])
+    for step in (events.refresh, fragments.refresh, activity.refresh, sessions.refresh):
+        for hour in (HOUR, NEXT):
+            step(context, hour)
+    assert waits.compute(context).hours == {HOUR: "inputs", NEXT: "raw"}
+    refresh.until_nothing_waits(context)
+    assert_right(context, history)
+
+
 # Late events move sessions across hours and midnights
 
 MIDNIGHT = datetime(2026, 3, 12, tzinfo=UTC)
