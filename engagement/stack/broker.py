@@ -77,7 +77,7 @@ class Broker:
         port, controller_port = processes.free_ports(HOST, 2)
         self.port = self.port or port
         if not processes.port_is_free(HOST, self.port):
-            msg = f"port {self.port} on {HOST} is taken: stop what listens there, or choose another (--port, ENGAGEMENT_KAFKA_BOOTSTRAP_SERVERS)"
+            msg = f"port {self.port} on {HOST} is taken: stop what listens there, or choose another by --port"
             raise PortBusy(msg)
         properties = self.data_dir / "server.properties"
         properties.write_text(server_properties(self.data_dir, self.port, controller_port))

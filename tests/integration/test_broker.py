@@ -40,9 +40,9 @@ def read_all(bootstrap: str, topic: str) -> list[bytes]:
     return values
 
 
-def start_command(folder: Path, *arguments: str) -> subprocess.Popen[str]:
+def start_command(folder: Path, *arguments: str, **extra: str) -> subprocess.Popen[str]:
     environment = {name: value for name, value in os.environ.items() if not name.startswith("ENGAGEMENT_")}
-    environment["ENGAGEMENT_STATE_DIR"] = str(folder)
+    environment |= {"ENGAGEMENT_STATE_DIR": str(folder), **extra}
     return subprocess.Popen([*ENGAGEMENT, *arguments], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
@@ -91,6 +91,27 @@ def test_another_timestamp_type_is_drift(broker: Broker, kafka_settings: Setting
     admin.create_topics([NewTopic(name, 3, 1)], operation_timeout=30)[name].result()
     drift = {report.topic.name: report.drift for report in topics.ensure(settings)}
     assert drift[name] == ("timestamp_type CreateTime, wanted LogAppendTime",)
+
+
+def topics_command(settings: Settings, **extra: str) -> tuple[int, str]:
+    command = start_command(settings.state_dir, "topics", **settings.environment(), **extra)
+    output, _ = command.communicate(timeout=60)
+    return command.returncode, output
+
+
+def test_the_command_tells_drift_but_fails_only_where_ingest_would_refuse(broker: Broker, kafka_settings: Settings) -> None:
+    assert topics_command(kafka_settings)[0] == 0
+    code, table = topics_command(replace(kafka_settings, topic_partitions=5))
+    assert (code, table.count("partitions 3, wanted 5")) == (0, 3)
+    from confluent_kafka.admin import AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType
+
+    name = next(iter(kafka_settings.topics))
+    entry = ConfigEntry("message.timestamp.type", "CreateTime", incremental_operation=AlterConfigOpType.SET)
+    resource = ConfigResource(ResourceType.TOPIC, name, incremental_configs=[entry])
+    admin = AdminClient({"bootstrap.servers": broker.bootstrap})
+    admin.incremental_alter_configs([resource])[resource].result()
+    code, table = topics_command(kafka_settings)
+    assert (code, table.count("timestamp_type CreateTime, wanted LogAppendTime")) == (1, 1)
 
 
 def test_a_taken_port_is_refused(tmp_path: Path) -> None:
