@@ -124,8 +124,10 @@ def test_a_killed_import_resumes_its_chain(killed_after, run, lake, monkeypatch)
         run(lines(7))
     before = objects(lake)
     assert len(before) == killed_after
-    monkeypatch.setattr(files, "write", real)
+    starts = []
+    monkeypatch.setattr(files, "write", lambda *args: (starts.append(args[2]), real(*args))[1])
     assert run(lines(7), "renamed.jsonl") == Imported(7, 0, 3 - killed_after)
+    assert starts == [0, 3, 6][killed_after:], "what stands is not tried again"
     assert before.items() <= objects(lake).items()
     assert [row["kafka_offset"] for row in rows_of(lake)] == list(range(7))
 
