@@ -6,7 +6,7 @@ No table is known here by name; the modules of the table families pass their bui
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from dagster import AssetCheckEvaluation, AssetCheckSeverity, AssetExecutionContext, MetadataValue
@@ -30,8 +30,11 @@ class PartitionsDropped(PermanentError):
 
 def asked_keys(context: AssetExecutionContext) -> list[str]:
     """The run's partition keys; raises PartitionsDropped where they do not reach the ends of the asked range."""
-    keys = sorted(context.partition_keys)
-    tags = context.run.tags
+    return require_range(sorted(context.partition_keys), context.run.tags)
+
+
+def require_range(keys: list[str], tags: Mapping[str, str]) -> list[str]:
+    """The sorted keys, if they reach both ends of the range in the tags; raises PartitionsDropped."""
     wanted = (tags.get(RANGE_START), tags.get(RANGE_END))
     if wanted[0] and wanted != (keys[0] if keys else None, keys[-1] if keys else None):
         msg = f"asked for partitions {wanted[0]} to {wanted[1]}, Dagster gave {keys[:1]} to {keys[-1:]}: they are no partitions (yet)"

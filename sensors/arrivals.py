@@ -5,9 +5,9 @@ twice; losing it reports them again and loses no hour.
 """
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, cast
 
 from dagster import (
     AssetMaterialization,
@@ -27,7 +27,7 @@ from engagement.raw.files import RawFile
 from engagement.tables import units, waits
 from engagement.tables.context import open_tables
 from resources.tables import Tables
-from sensors.planning import PastRun, Request, plan
+from sensors.planning import Lane, PastRun, Request, plan
 
 LANE_TAG, UNITS_TAG = "engagement/lane", "engagement/units"
 RANGE_START, RANGE_END = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
@@ -69,7 +69,7 @@ def evaluate(instance: DagsterInstance, tables: Tables, cursor: str | None, now:
     with open_tables(tables.settings()) as opened:
         waiting = waits.compute(opened)
         new = opened.index.after(json.loads(cursor) if cursor else {})
-    requests = plan(waiting, now, busy_lanes(instance), past_runs(instance, "hours"), past_runs(instance, "days"))
+    requests = plan(waiting, now, under_way(instance), past_runs(instance, "hours"), past_runs(instance, "days"))
     return SensorResult(
         run_requests=[run_request(request) for request in requests],
         skip_reason=None if requests else SkipReason(_why_nothing(waiting)),
@@ -92,23 +92,31 @@ def run_request(request: Request) -> RunRequest:
     return RunRequest(job_name="refresh_days" if days else "refresh_hours", tags=tags)
 
 
-def busy_lanes(instance: DagsterInstance) -> set[str]:
-    """Lanes that have a run queued or running."""
-    return {run.tags[LANE_TAG] for run in instance.get_runs(RunsFilter(statuses=UNDER_WAY)) if LANE_TAG in run.tags}
+def under_way(instance: DagsterInstance) -> list[Request]:
+    """What runs that are queued or running were asked for."""
+    runs = [run for run in instance.get_runs(RunsFilter(statuses=UNDER_WAY)) if LANE_TAG in run.tags and UNITS_TAG in run.tags]
+    return [Request(cast("Lane", run.tags[LANE_TAG]), *_units(run.tags)[1:]) for run in runs]
 
 
 def past_runs(instance: DagsterInstance, kind: str) -> list[PastRun]:
     """Recent finished runs of `hours` or `days`, from the run records alone."""
     found = []
     for record in instance.get_run_records(RunsFilter(statuses=FINISHED), limit=REMEMBERED_RUNS):
-        parts = record.dagster_run.tags.get(UNITS_TAG, "").split("/")
-        if parts[0] != kind:
+        tags = record.dagster_run.tags
+        if UNITS_TAG not in tags or _units(tags)[0] != kind:
             continue
+        _, first, last = _units(tags)
         ended = datetime.fromtimestamp(record.end_time, UTC) if record.end_time else record.update_timestamp.astimezone(UTC)
         started = datetime.fromtimestamp(record.start_time, UTC) if record.start_time else ended
         succeeded = record.dagster_run.status == DagsterRunStatus.SUCCESS
-        found.append(PastRun(datetime.fromisoformat(parts[1]), datetime.fromisoformat(parts[2]), started, ended, succeeded))
+        found.append(PastRun(first, last, started, ended, succeeded))
     return found
+
+
+def _units(tags: Mapping[str, str]) -> tuple[str, datetime, datetime]:
+    """(`hours` or `days`, first, last) of a run's units tag."""
+    kind, first, last = tags[UNITS_TAG].split("/")
+    return kind, datetime.fromisoformat(first), datetime.fromisoformat(last)
 
 
 def free_silent_runs(instance: DagsterInstance, now: datetime) -> None:

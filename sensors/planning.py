@@ -40,15 +40,19 @@ class PastRun:
 
 
 def plan(
-    waiting: Waiting, now: datetime, busy: Collection[str], hour_runs: Sequence[PastRun] = (), day_runs: Sequence[PastRun] = ()
+    waiting: Waiting, now: datetime, busy: Collection[Request], hour_runs: Sequence[PastRun] = (), day_runs: Sequence[PastRun] = ()
 ) -> list[Request]:
     """What to ask for now, at most one run a lane.
 
     The current and the previous hour (and the next, for clocks ahead) are live, older ones late. A lane with a
-    run under way (`busy`) gets nothing more. Units whose last runs failed wait until `retry_at`.
+    run under way (`busy`) gets nothing more, and no hour is asked for twice: a live hour may have become a late
+    one while its run goes on. Units whose last runs failed wait until `retry_at`.
     """
+    lanes = {request.lane for request in busy}
+    taken = [(request.first, request.last) for request in busy if request.lane != "day"]
     live_from = units.floor_hour(now) - units.HOUR
-    hours = [hour for hour in waiting.hours if retry_at(hour, hour_runs) <= now]
+    free = [hour for hour in waiting.hours if not any(first <= hour <= last for first, last in taken)]
+    hours = [hour for hour in free if retry_at(hour, hour_runs) <= now]
     days = [day for day in map(_midnight, waiting.days) if retry_at(day, day_runs) <= now]
     rested = all(now - run.started >= DAY_PACE for run in day_runs)
     requests = [
@@ -56,7 +60,7 @@ def plan(
         _newest("late", [hour for hour in hours if hour < live_from], units.HOUR),
         _newest("day", days if rested else [], units.DAY),
     ]
-    return [request for request in requests if request and request.lane not in busy]
+    return [request for request in requests if request and request.lane not in lanes]
 
 
 def retry_at(unit: datetime, runs: Sequence[PastRun]) -> datetime:

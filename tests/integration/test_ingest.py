@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pyarrow.parquet as pq
 from confluent_kafka import Consumer, Producer, TopicPartition
@@ -16,7 +17,7 @@ from helpers import eventually
 from engagement.lake import open_lake
 from engagement.raw import files
 
-ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+ROOT = str(Path(__file__).parent.parent.parent)
 
 # The broker gives a killed member's partitions away after its session timeout: 45 s by default, too long for a test.
 FAST_GROUP = {"ENGAGEMENT_KAFKA__session__timeout__ms": "6000", "ENGAGEMENT_KAFKA__heartbeat__interval__ms": "1000"}

@@ -15,6 +15,7 @@ HOUR, DAY, SECOND = timedelta(hours=1), timedelta(days=1), timedelta(seconds=1)
 NOW = datetime(2026, 3, 11, 10, 20, tzinfo=UTC)
 THIS = NOW.replace(minute=0)
 TODAY = THIS.replace(hour=0)
+LONG_AGO = THIS - 1000 * HOUR
 
 
 def waiting(*hours, days=()):
@@ -30,7 +31,7 @@ def asked(*hours, days=(), busy=(), hour_runs=(), day_runs=(), now=NOW):
             request.lane,
             *((instant - (TODAY if request.lane == "day" else THIS)) // (DAY if request.lane == "day" else HOUR) for instant in span),
         )
-        for request in plan(waiting(*hours, days=days), now, busy, hour_runs, day_runs)
+        for request in plan(waiting(*hours, days=days), now, [Request(lane, LONG_AGO, LONG_AGO) for lane in busy], hour_runs, day_runs)
         for span in [(request.first, request.last)]
     ]
 
@@ -191,3 +192,9 @@ def test_a_failed_previous_hour_does_not_come_along_before_its_delay_is_over():
 
 def test_a_request_names_both_ends():
     assert plan(waiting(-5, -4), NOW, ()) == [Request("late", THIS - 5 * HOUR, THIS - 4 * HOUR)]
+
+
+def test_an_hour_whose_live_run_still_goes_on_is_not_asked_for_as_a_late_one():
+    going_on = [Request("live", THIS - 3 * HOUR, THIS - 2 * HOUR)]
+    assert plan(waiting(-2), NOW, going_on) == []
+    assert plan(waiting(-4), NOW, going_on) == [Request("late", THIS - 4 * HOUR, THIS - 4 * HOUR)]
