@@ -39,7 +39,8 @@ def test_a_complete_folder_is_never_fetched_again(tmp_path: Path) -> None:
 
 
 def test_a_network_that_comes_back_is_enough(tmp_path: Path) -> None:
-    assert jars.fetch(tmp_path, JARS, Source(failures=jars.ATTEMPTS - 1), no_sleep).is_dir()
+    folder = jars.fetch(tmp_path, JARS, Source(failures=jars.ATTEMPTS - 1), no_sleep)
+    assert sorted(path.name for path in folder.iterdir()) == ["a-1.0.jar", "b-1.0.jar"]
 
 
 def test_a_network_that_stays_away_is_a_bounded_transient_failure_and_leaves_nothing(tmp_path: Path) -> None:
