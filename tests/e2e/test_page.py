@@ -108,6 +108,7 @@ def wait_until_healthy(address, server, log):
 @pytest.fixture
 def page():
     assert CHROMIUM.exists(), f"{CHROMIUM} is missing: apt-get install --no-install-recommends chromium libatomic1"
+    expect.set_options(timeout=PATIENCE * 1000)  # the usual 5 s are too few for a first page on a busy machine
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
         opened = browser.new_page(viewport={"width": 1440, "height": 1000}, timezone_id="Asia/Tokyo")
@@ -134,7 +135,7 @@ def expected(settings, now, period, levels=ALL_LEVELS):
 
 def expect_tiles(page, period, numbers):
     for name, text in numbers.items():
-        expect(page.locator(f".st-key-{period}-{name} [data-testid=stMetricValue]")).to_have_text(text, timeout=PATIENCE * 1000)
+        expect(page.locator(f".st-key-{period}-{name} [data-testid=stMetricValue]")).to_have_text(text)
 
 
 def test_the_page_shows_the_big_tables_numbers_filters_them_and_follows_new_ones(page, serve, lake, tmp_path, now):
