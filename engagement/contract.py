@@ -114,7 +114,8 @@ class _Strict(msgspec.Struct, forbid_unknown_fields=True):
 
 _NO_DEVICE, _NO_GEO = _Device(), _Geo()
 _strict = msgspec.json.Decoder(_Strict)
-_loose = msgspec.json.Decoder()
+_fields = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_optional_text = msgspec.json.Decoder(str | None)
 
 
 def decode(payload: bytes | None) -> Event:
@@ -179,56 +180,70 @@ def _instant(text: str) -> datetime:
 
 
 def _decode_loosely(payload: bytes) -> Event:
-    document = _document(payload)
+    document = _object(_utf8(payload), "bad_json")
     for name in MANDATORY:
-        if document.get(name) is None:
+        if _is_null(document.get(name)):
             raise Reject(f"missing:{name}")
     texts = {name: _text(document, name, name) for name in (*MANDATORY, "session_id", "app_version")}
     columns: dict[str, str | None] = {}
     extra: dict[str, Any] = {}
     for holder, names in TEXTS.items():
-        nested = document.get(holder)
-        if nested is None:
+        if _is_null(document.get(holder)):
             continue
-        if not isinstance(nested, dict):
-            raise Reject(f"bad_type:{holder}")
+        nested = _object(document[holder], f"bad_type:{holder}")
         columns |= {column: _text(nested, name, f"{holder}.{name}") for name, column in names.items()}
         unknown = {name: value for name, value in nested.items() if name not in names}
         if unknown:
             extra[holder] = unknown
-    properties = document.get("properties")
-    if properties is not None and not isinstance(properties, dict):
-        raise Reject("bad_type:properties")
     extra |= {name: value for name, value in document.items() if name not in texts and name not in TEXTS and name != "properties"}
-    if extra:
-        properties = (properties or {}) | {"_extra": extra}
+    properties = _with_extra(document.get("properties"), extra)
     _check_mandatory(str(texts["event_id"]), str(texts["user_id"]), str(texts["event_type"]))
     return Event(
         str(texts["event_id"]), str(texts["user_id"]), str(texts["event_type"]), _instant(str(texts["timestamp"])),
-        session_id=texts["session_id"], app_version=texts["app_version"], **columns,
-        properties=None if properties is None else msgspec.json.encode(properties).decode(),
+        session_id=texts["session_id"], app_version=texts["app_version"], **columns, properties=properties,
     )  # fmt: skip
 
 
-def _document(payload: bytes) -> dict[str, Any]:
+def _with_extra(raw: msgspec.Raw | None, extra: dict[str, Any]) -> str | None:
+    """The properties' own text, with the unknown fields under `_extra`; the app's own `_extra` moves one level down."""
+    text = None if _is_null(raw) else _properties_text(raw or msgspec.Raw())
+    if not extra:
+        return text
+    properties = {} if text is None else _object(text.encode(), "bad_type:properties")
+    if "_extra" in properties:
+        extra = {**extra, "properties._extra": properties["_extra"]}
+    return msgspec.json.encode({**properties, "_extra": extra}).decode()
+
+
+def _is_null(raw: msgspec.Raw | None) -> bool:
+    return raw is None or bytes(raw) == b"null"
+
+
+def _utf8(payload: bytes) -> bytes:
     try:
         payload.decode()
     except UnicodeDecodeError:
         raise Reject("bad_encoding") from None
+    return payload
+
+
+def _object(text: bytes | msgspec.Raw, otherwise: str) -> dict[str, msgspec.Raw]:
+    """Names of a JSON object with the untouched text of each value: numbers no float can hold stay as they are."""
     try:
-        document = _loose.decode(payload)
+        return _fields.decode(text)
     except (msgspec.DecodeError, RecursionError):
-        raise Reject("bad_json") from None
-    if not isinstance(document, dict):
-        raise Reject("bad_json")
-    return document
+        raise Reject(otherwise) from None
 
 
-def _text(holder: dict[str, Any], name: str, shown: str) -> str | None:
-    value = holder.get(name)
-    if value is not None and not isinstance(value, str):
-        raise Reject(f"bad_type:{shown}")
-    return value
+def _text(holder: dict[str, msgspec.Raw], name: str, shown: str) -> str | None:
+    raw = holder.get(name)
+    if raw is None:
+        return None
+    try:
+        text: str | None = _optional_text.decode(raw)
+    except msgspec.DecodeError:
+        raise Reject(f"bad_type:{shown}") from None
+    return text
 
 
 def json_schema() -> dict[str, Any]:

@@ -26,6 +26,8 @@ FORMAT_VERSION = 1
 LAKE_JSON = "lake.json"
 TEMP_FOLDER = ".tmp"
 LOCK_FOLDER = ".locks"
+_temporaries = itertools.count()
+"""Tells temporary files of one process apart, whatever opened the lake."""
 
 
 class AlreadyExists(EngagementError):
@@ -94,7 +96,6 @@ class Lake:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self._counter = itertools.count()
 
     def path(self, key: str) -> Path:
         """Where the object lies; readers such as DuckDB open it there."""
@@ -181,7 +182,7 @@ class Lake:
     @contextlib.contextmanager
     def _temporary(self, key: str, data: bytes) -> Iterator[Path]:
         """`data` durably in a temporary file, gone afterwards; the folder of `key` exists inside."""
-        temp = self.root / TEMP_FOLDER / f"{os.getpid()}-{next(self._counter)}-{key.replace('/', '~')[-180:]}"
+        temp = self.root / TEMP_FOLDER / f"{os.getpid()}-{next(_temporaries)}-{key.replace('/', '~')[-180:]}"
         try:
             temp.parent.mkdir(parents=True, exist_ok=True)
             _make_folders(self.path(key).parent)

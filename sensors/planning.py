@@ -53,10 +53,13 @@ def plan(
     live_from = units.floor_hour(now) - units.HOUR
     free = [hour for hour in waiting.hours if not any(first <= hour <= last for first, last in taken)]
     hours = [hour for hour in free if retry_at(hour, hour_runs) <= now]
+    # A running session usually began in the hour before: take it along, unchanged tables cost nothing.
+    along = live_from + units.HOUR in hours and live_from not in waiting.hours
+    previous = [live_from] if along and retry_at(live_from, hour_runs) <= now else []
     days = [day for day in map(_midnight, waiting.days) if retry_at(day, day_runs) <= now]
     rested = all(now - run.started >= DAY_PACE for run in day_runs)
     requests = [
-        _newest("live", _with_previous([hour for hour in hours if hour >= live_from], live_from), units.HOUR),
+        _newest("live", [*previous, *(hour for hour in hours if hour >= live_from)], units.HOUR),
         _newest("late", [hour for hour in hours if hour < live_from], units.HOUR),
         _newest("day", days if rested else [], units.DAY),
     ]
@@ -75,12 +78,7 @@ def retry_at(unit: datetime, runs: Sequence[PastRun]) -> datetime:
 
 def retry_delay(failures: int) -> timedelta:
     """Delay after so many failures in a row."""
-    return min(FIRST_DELAY * 2 ** (failures - 1), LONGEST_DELAY) if failures else timedelta(0)
-
-
-def _with_previous(hours: list[datetime], live_from: datetime) -> list[datetime]:
-    """A running session usually began in the hour before: take it along, unchanged tables cost nothing."""
-    return [live_from, *hours] if hours and min(hours) == live_from + units.HOUR else hours
+    return min(FIRST_DELAY * 2 ** min(failures - 1, 20), LONGEST_DELAY) if failures else timedelta(0)
 
 
 def _newest(lane: Lane, found: list[datetime], step: timedelta) -> Request | None:

@@ -56,6 +56,8 @@ class Ingest:
     _topics: Any = None
     _positioned: dict[tuple[str, int], Partition] = field(default_factory=dict)
     _waiting: dict[tuple[str, int], Waiting] = field(default_factory=dict)
+    _delays: dict[tuple[str, int], float] = field(default_factory=dict)
+    """Partitions whose last write failed, with the delay that the next failure will cost."""
     _at_end: set[tuple[str, int]] = field(default_factory=set)
     _assigned_once: bool = False
     _told: str | None = None
@@ -175,16 +177,19 @@ class Ingest:
         self.metrics.stopped.labels(*key).set(1)
         self._waiting[key] = Waiting(self.clock() + waiting.delay, min(waiting.delay * 2, LAST_RETRY_SECONDS), trouble)
 
-    def _look_again(self, partition: Partition, why: str, delay: float = 0.0, trouble: str | None = None) -> None:
-        """Drop the buffer and take the position from the lake anew (R3)."""
+    def _look_again(self, partition: Partition, why: str, trouble: str | None = None) -> None:
+        """Drop the buffer and take the position from the lake anew (R3); after a `trouble`, with growing delay."""
         from confluent_kafka import TopicPartition
 
-        where = partition.where
+        key = (partition.where.topic, partition.where.partition)
+        delay = self._delays.get(key, FIRST_RETRY_SECONDS) if trouble else 0.0
+        if trouble:
+            self._delays[key] = min(delay * 2, LAST_RETRY_SECONDS)
         self.metrics.dropped.labels(why).inc()
-        self._consumer.incremental_unassign([TopicPartition(where.topic, where.partition)])
-        self._positioned.pop((where.topic, where.partition), None)
-        self._at_end.discard((where.topic, where.partition))
-        self._waiting[where.topic, where.partition] = Waiting(self.clock() + delay, max(delay, FIRST_RETRY_SECONDS), trouble)
+        self._consumer.incremental_unassign([TopicPartition(*key)])
+        self._positioned.pop(key, None)
+        self._at_end.discard(key)
+        self._waiting[key] = Waiting(self.clock() + delay, max(delay, FIRST_RETRY_SECONDS), trouble)
 
     # Reading.
 
@@ -232,7 +237,7 @@ class Ingest:
         except TransientError as error:
             self._tell(str(error))
             for partition, _ in due:
-                self._look_again(partition, "broker_away", FIRST_RETRY_SECONDS)
+                self._look_again(partition, "broker_away", str(error))
             return
         for partition, why in due:
             if ids[partition.where.topic] != partition.where.topic_id:
@@ -261,9 +266,10 @@ class Ingest:
                 detail=str(error),
                 action="stops taking records, keeps trying",
             )
-            self._look_again(partition, "lake_unavailable", FIRST_RETRY_SECONDS, str(error))
+            self._look_again(partition, "lake_unavailable", str(error))
             return
         partition.written()
+        self._delays.pop((where.topic, where.partition), None)
         self._report(partition, raw, why)
 
     def _report(self, partition: Partition, raw: files.RawFile, why: str) -> None:
@@ -275,7 +281,10 @@ class Ingest:
             self.metrics.rejects.labels(topic, reason).inc(count)
         _, high = self._consumer.get_watermark_offsets(TopicPartition(topic, number), cached=True)
         self.metrics.lag.labels(topic, number).set(max(0, high - raw.end))
-        self._consumer.commit(offsets=[TopicPartition(topic, number, raw.end)], asynchronous=True)
+        try:
+            self._consumer.commit(offsets=[TopicPartition(topic, number, raw.end)], asynchronous=True)
+        except kafka_errors() as error:  # group offsets only serve lag monitoring (R3)
+            log.warning("offset_not_committed", topic=topic, partition=number, detail=str(error))
         log.info(
             "flushed",
             topic=topic,

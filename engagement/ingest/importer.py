@@ -108,7 +108,7 @@ def _require_json_lines(path: Path) -> None:
     with _opened(path) as handle:
         first = list(islice(handle, 100))
     for line in first:
-        with suppress(msgspec.DecodeError, UnicodeDecodeError):
+        with suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             if isinstance(msgspec.json.decode(line), dict):
                 return
     raise BadFile(f"{path}: not JSON lines: none of its first {len(first)} lines is a JSON object")

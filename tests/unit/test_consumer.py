@@ -275,9 +275,6 @@ def test_a_lake_that_cannot_be_read_is_asked_again_with_growing_bounded_delay(wo
     monkeypatch.undo()
 
 
-@pytest.mark.xfail(
-    strict=True, reason="BUG consumer: where only writing fails (disk full) each new position resets the delay: 0.5 s for ever"
-)
 def test_a_lake_that_can_be_read_but_not_written_is_tried_with_growing_delay(world, monkeypatch):
     FailingPuts(monkeypatch)
     world.log.produce(3)
@@ -479,7 +476,6 @@ def test_a_crash_before_the_commit_loses_and_doubles_nothing(world, monkeypatch)
     assert again.objects() == [(0, 3, 3, None), (3, 4, 1, None)]
 
 
-@pytest.mark.xfail(strict=True, reason="BUG consumer: a KafkaException of commit (lag monitoring only) escapes turn() and ends the process")
 def test_a_commit_that_fails_does_not_end_the_consumer(world, monkeypatch):
     world.log.produce(3)
     world.assign(0)

@@ -224,11 +224,6 @@ def test_a_missing_file_or_a_folder_is_named(name, tmp_path):
         importer.inspect(tmp_path / name)
 
 
-DEEP = pytest.mark.xfail(
-    strict=True, raises=RecursionError, reason="BUG importer: RecursionError of a deeply nested line escapes _require_json_lines"
-)
-
-
-@pytest.mark.parametrize("first", [pytest.param(b"[" * 100_000, marks=DEEP), b"9" * 10_000, b"\xff", b'"\\ud800"'])
+@pytest.mark.parametrize("first", [b"[" * 100_000, b"9" * 10_000, b"\xff", b'"\\ud800"'])
 def test_a_hostile_first_line_is_a_bad_row_of_a_good_file(first, run):
     assert run(first + b"\n" + line(1)) == Imported(2, 1, 1)

@@ -266,9 +266,6 @@ def test_temporaries_of_two_lakes_in_one_process_never_meet(tmp_path):
     assert all(won for _, won in results)
 
 
-@pytest.mark.xfail(
-    strict=True, reason="BUG lake: two Lake objects of one process share temp names (pid-counter-key): the same key collides"
-)
 def test_two_lakes_in_one_process_use_different_temporaries_for_one_key(tmp_path):
     with Lake(tmp_path)._temporary(KEY, b"first") as one, Lake(tmp_path)._temporary(KEY, b"second") as two:
         assert one != two

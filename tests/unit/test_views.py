@@ -220,7 +220,7 @@ def test_the_configuration_is_locked(query, con):
         pytest.param(
             "a[b]c",
             marks=pytest.mark.xfail(
-                strict=True, reason="BUG views._select: brackets of the lake's path are taken as a pattern: empty tables"
+                strict=True, reason="BUG views._select: brackets of the lake path are taken as a pattern: IOException, no files found"
             ),
         ),
     ],
