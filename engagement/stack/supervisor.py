@@ -7,6 +7,7 @@ next start by that mark. Which parts there are is not known here (`demo.py`).
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 import subprocess
@@ -15,6 +16,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import IO
 
 from engagement.errors import PermanentError
 from engagement.stack import processes
@@ -30,6 +32,10 @@ STEADY_SECONDS = 60.0
 
 class PartFailed(PermanentError):
     """A part could not start; the text names its log."""
+
+
+class AlreadyRuns(PermanentError):
+    """Another supervisor of the same state folder is alive; the text says which."""
 
 
 @dataclass(frozen=True)
@@ -72,18 +78,49 @@ class Supervisor:
         self._say = say
         self._clock = clock
         self._running: dict[str, _Running] = {}
+        self._lock: IO[str] | None = None
         self.stop = threading.Event()
 
     def sweep(self) -> int:
-        """End what an earlier supervisor of the same state folder left running; returns how many processes."""
-        left = [pid for pid in processes.marked(MARK, self._mark) if pid != os.getpid()]
+        """Take the state folder for this supervisor and end what an earlier one left; returns how many processes.
+
+        Raises AlreadyRuns: what a living supervisor runs is not left over.
+        """
+        self._take_folder()
+        left = self._mine()
         for number in (signal.SIGTERM, signal.SIGKILL):
-            for pid in left:
-                processes.signal_process(pid, number)
-            deadline = self._clock() + STOP_GRACE_SECONDS
-            while any(processes.started_at(pid) for pid in left) and self._clock() < deadline:
-                self.stop.wait(TURN_SECONDS)
+            self._signal_and_wait(number)
         return len(left)
+
+    def _take_folder(self) -> None:
+        """Hold `supervisor.lock` while we live; the kernel lets go of it however we die."""
+        if self._lock:
+            return
+        path = Path(self._mark) / "supervisor.lock"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = path.open("a+")
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            lock.seek(0)
+            holder = lock.read().strip()
+            raise AlreadyRuns(f"process {holder} runs on {self._mark}: stop it, or choose another ENGAGEMENT_STATE_DIR") from error
+        lock.truncate(0)
+        lock.write(f"{os.getpid()}\n")
+        lock.flush()
+        self._lock = lock
+
+    def _mine(self) -> list[int]:
+        return [pid for pid in processes.marked(MARK, self._mark) if pid != os.getpid()]
+
+    def _signal_and_wait(self, number: signal.Signals) -> None:
+        """Signal all that carries the mark *now*: a pid noted earlier may be somebody else's by then."""
+        left = self._mine()
+        for pid in left:
+            processes.signal_process(pid, number)
+        deadline = self._clock() + STOP_GRACE_SECONDS
+        while any(processes.started_at(pid) for pid in left) and self._clock() < deadline:
+            time.sleep(TURN_SECONDS)
 
     def log_of(self, name: str) -> Path:
         """Where a part's output goes."""
@@ -118,9 +155,11 @@ class Supervisor:
             if item.child is not None and item.child.poll() is None:
                 processes.stop(item.child, STOP_GRACE_SECONDS)
             item.child = None
-        for pid in processes.marked(MARK, self._mark):  # grandchildren that made sessions of their own, as Dagster's code servers do
-            if pid != os.getpid():
-                processes.signal_process(pid, signal.SIGTERM)
+        for number in (signal.SIGTERM, signal.SIGKILL):  # grandchildren that made sessions of their own, as Dagster's runs do
+            self._signal_and_wait(number)
+        if self._lock:
+            self._lock.close()
+            self._lock = None
 
     def _maybe_start(self, item: _Running) -> None:
         now = self._clock()

@@ -186,6 +186,17 @@ def test_after_sigkill_of_the_supervisor_the_next_start_leaves_no_orphan_and_no_
         bystander.wait()
 
 
+def test_a_second_supervisor_leaves_the_first_alone(boss: Supervisor, tmp_path: Path) -> None:
+    assert boss.sweep() == 0
+    boss.start([Part("child", SLEEP)])
+    turn_until(boss, lambda: is_up(boss, "child"))
+    with pytest.raises(supervisor.AlreadyRuns, match=rf"process {os.getpid()} runs on {tmp_path}"):
+        Supervisor(tmp_path, os.environ, print).sweep()
+    assert set(boss.pids()) == {"child"}
+    boss.shut_down()
+    assert Supervisor(tmp_path, os.environ, print).sweep() == 0
+
+
 def test_a_pid_with_its_start_time_names_one_process() -> None:
     child = subprocess.Popen(SLEEP, stdout=subprocess.DEVNULL)
     assert processes.started_at(child.pid) == processes.started_at(child.pid) != processes.started_at(1)
