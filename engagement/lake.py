@@ -15,7 +15,7 @@ import itertools
 import json
 import os
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import date
 from pathlib import Path
 
@@ -228,14 +228,24 @@ def open_lake(settings: Settings) -> tuple[Lake, LakeFormat]:
     return lake, found
 
 
+def require_lake(settings: Settings) -> None:
+    """Raises PermanentError where there is no lake yet: a command that only reads must not make one of a mistyped path."""
+    if not (settings.lake_path / LAKE_JSON).exists():
+        msg = f"there is no lake at {settings.lake_url} (ENGAGEMENT_LAKE_URL); `engagement demo`, `ingest` or `import` makes one"
+        raise PermanentError(msg)
+
+
 def _move_history_start(lake: Lake, found: LakeFormat, start: date) -> LakeFormat:
     if start > found.history_start:
         msg = f"ENGAGEMENT_HISTORY_START={start} is after the lake's own {found.history_start}: it may only be moved back"
         raise PermanentError(msg)
-    moved = LakeFormat(found.format_version, found.slot_minutes, found.session_gap_seconds, found.session_mode, start)
     with lake.lock(LAKE_JSON):
-        lake.replace(LAKE_JSON, moved.to_json(), lake.stat(LAKE_JSON))
-    return moved
+        entry = lake.stat(LAKE_JSON)
+        found = LakeFormat.from_json(lake.read(LAKE_JSON) or b"")
+        if start < found.history_start:
+            found = replace(found, history_start=start)
+            lake.replace(LAKE_JSON, found.to_json(), entry)
+    return found
 
 
 def _entry(key: str, stat: os.stat_result) -> Entry:

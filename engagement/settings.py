@@ -175,19 +175,29 @@ def _parse(item: Any, raw: Any, shown: str) -> Any:
     kind = type(item.default)
     try:
         if kind is int:
-            value: Any = int(raw)
-            low, high = item.metadata["low"], item.metadata["high"]
-            if (low is not None and value < low) or (high is not None and value > high):
-                msg = f"{shown}={raw}: must be {f'at least {low}' if high is None else f'from {low} to {high}'}"
-                raise SettingsError(msg)
-            return value
+            return _in_range(item, _whole_number(raw), shown)
         if kind is date:
-            return raw if isinstance(raw, date) else date.fromisoformat(str(raw))
-    except ValueError as error:
+            return raw if type(raw) is date else date.fromisoformat(raw)
+    except (TypeError, ValueError) as error:
         expected = "a whole number" if kind is int else "a day as YYYY-MM-DD"
         msg = f"{shown}={raw!r}: expected {expected}"
         raise SettingsError(msg) from error
-    return Path(str(raw)) if issubclass(kind, Path) else str(raw)
+    if not isinstance(raw, str):
+        raise SettingsError(f"{shown}={raw!r}: expected a text")
+    return Path(raw) if issubclass(kind, Path) else raw
+
+
+def _whole_number(raw: Any) -> int:
+    if isinstance(raw, str) or type(raw) is int:
+        return int(raw)
+    raise TypeError(raw)
+
+
+def _in_range(item: Any, value: int, shown: str) -> int:
+    low, high = item.metadata["low"], item.metadata["high"]
+    if (low is not None and value < low) or (high is not None and value > high):
+        raise SettingsError(f"{shown}={value}: must be {f'at least {low}' if high is None else f'from {low} to {high}'}")
+    return value
 
 
 def _checked(settings: Settings, folder: Path) -> Settings:

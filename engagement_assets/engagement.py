@@ -28,8 +28,9 @@ def assets(partitions: Partitions) -> list[AssetsDefinition]:
     def hourly_engagement(context: AssetExecutionContext, tables: Tables) -> None:
         hours = parse_hours(steps.asked_keys(context))
         for day, found in groupby(hours, key=lambda hour: hour.date()):
-            _refresh_hours(context, tables, day, list(found))
-        steps.fail_if_held(tables)
+            with steps.contained(context, tables, day_key(day)):
+                _refresh_hours(context, tables, day, list(found))
+        steps.fail_at_the_end(context, tables)
 
     @asset(
         partitions_def=partitions.days,
@@ -43,10 +44,9 @@ def assets(partitions: Partitions) -> list[AssetsDefinition]:
     )
     def daily_engagement(context: AssetExecutionContext, tables: Tables) -> None:
         for day in parse_days(steps.asked_keys(context)):
-            with steps.judged(context, tables, day_key(day)) as opened:
-                outcome = big_table.refresh_day(opened, day, rebuild=steps.is_rebuild(context))
-            steps.report(context, tables, day_key(day), [outcome])
-        steps.fail_if_held(tables)
+            with steps.contained(context, tables, day_key(day)), steps.judged(context, tables, day_key(day)) as opened:
+                steps.report(context, tables, day_key(day), [big_table.refresh_day(opened, day, rebuild=steps.is_rebuild(context))])
+        steps.fail_at_the_end(context, tables)
 
     return [hourly_engagement, daily_engagement]
 

@@ -16,12 +16,13 @@ Refresh = Callable[..., Outcome]
 
 
 def by_slot(context: AssetExecutionContext, tables: Tables, refresh: Refresh) -> None:
-    """Refresh every slot of the run's hours with one builder, an hour at a time."""
+    """Refresh every slot of the run's hours with one builder, an hour at a time; one hour's failure stops no other."""
     keys = steps.asked_keys(context)
     for key, hour in zip(keys, parse_hours(keys), strict=True):
         slots: list[datetime] = units.slots_of(hour, tables.context.format.slot_minutes)
-        with steps.judged(context, tables, key) as opened:
+        with steps.contained(context, tables, key), steps.judged(context, tables, key) as opened:
             steps.report(context, tables, key, [refresh(opened, slot, rebuild=steps.is_rebuild(context)) for slot in slots])
+    steps.fail_at_the_end(context, tables)
 
 
 def assets(partitions: Partitions) -> list[AssetsDefinition]:

@@ -9,12 +9,12 @@ import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from dagster import AssetCheckEvaluation, AssetCheckSeverity, AssetExecutionContext, MetadataValue
+from dagster import AssetCheckEvaluation, AssetCheckSeverity, AssetExecutionContext, AssetKey, MetadataValue
 from dagster._core.events import DagsterEvent, DagsterEventType
 
 from engagement.errors import PermanentError
 from engagement.tables.context import TableContext
-from engagement.tables.objects import Candidate, Held, Outcome
+from engagement.tables.objects import Candidate, Outcome
 from engagement_assets.partitions import hour_key
 from quality import gates
 from resources.tables import Tables
@@ -22,6 +22,14 @@ from resources.tables import Tables
 RANGE_START, RANGE_END = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
 REBUILD_TAG = "engagement/rebuild"
 BACKFILL_TAG = "dagster/backfill"
+
+
+LAST = {AssetKey(["hourly_engagement"]), AssetKey(["daily_engagement"])}
+"""The assets that end a job."""
+
+
+class UnitsFailed(PermanentError):
+    """Units of a run were not published; the text names each with why. All others were."""
 
 
 class PartitionsDropped(PermanentError):
@@ -111,10 +119,23 @@ def report(context: AssetExecutionContext, tables: Tables, partition_key: str, o
     context.add_asset_metadata(metadata, partition_key=partition_key)
 
 
-def fail_if_held(tables: Tables) -> None:
-    """Raises Held at the end of a run in which a gate refused a unit: all other units are published by then."""
-    if tables.held:
-        raise Held("; ".join(tables.held))
+@contextlib.contextmanager
+def contained(context: AssetExecutionContext, tables: Tables, partition_key: str) -> Iterator[None]:
+    """One unit's failure is remembered instead of raised: the other units of the run are published all the same."""
+    try:
+        yield
+    except Exception as error:
+        text = f"{context.asset_key.to_user_string()} {partition_key}: {' '.join(str(error).split())}"
+        context.log.exception("%s failed, its last good objects stay", text)
+        context.add_asset_metadata({"failed": text}, partition_key=partition_key)
+        tables.held.append(text)
+
+
+def fail_at_the_end(context: AssetExecutionContext, tables: Tables) -> None:
+    """In the last step of a run, raises UnitsFailed where a unit failed or a gate held it: the run then counts as failed."""
+    last = context.asset_key in LAST or not LAST & context.selected_asset_keys
+    if tables.held and last:
+        raise UnitsFailed("; ".join(tables.held))
 
 
 def _merged_offsets(facts: Sequence[dict[str, Any]]) -> dict[str, int]:

@@ -46,5 +46,5 @@ class Tables(ConfigurableResource):  # type: ignore[type-arg]
 
     @property
     def held(self) -> list[str]:
-        """Units that gates of this run refused, with why."""
+        """Units of this run that were not published, with why."""
         return self._held

@@ -7,11 +7,14 @@ import signal
 import sys
 from dataclasses import asdict
 from datetime import UTC, datetime
+from typing import Annotated
+
+from cyclopts import Parameter
 
 from engagement import settings as settings_module
 
 
-def demo(*, seconds: int | None = None, rate: float = 20.0) -> int:
+def demo(*, seconds: int | None = None, rate: float = 20.0, logs: Annotated[bool, Parameter(negative="")] = False) -> int:
     """Run broker, topics, history, live simulator, consumer, Dagster and the page; print the addresses when they answer.
 
     Ctrl-C ends everything; started again it goes on where it left off. With --seconds it stops by itself and
@@ -27,12 +30,14 @@ def demo(*, seconds: int | None = None, rate: float = 20.0) -> int:
         Stop cleanly after so long (ENGAGEMENT_DEMO_SECONDS).
     rate
         Live events a second.
+    logs
+        Also show what every part prints, with its name before each line.
     """
     began = datetime.now(UTC)
     from engagement.stack.demo import Demo
 
     settings = settings_module.load(demo_seconds=seconds)
-    work = Demo(settings, rate, _say, began)
+    work = Demo(settings, rate, _say, began, logs=logs)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: work.supervisor.stop.set())
     result = work.run(settings.demo_seconds, _dagster_home)

@@ -186,9 +186,11 @@ def query(sql: str, *, format_: Annotated[Literal["table", "csv", "json"], Param
     """
     import duckdb
 
+    from engagement.lake import require_lake
     from engagement.tables import views
 
     settings = settings_module.load()
+    require_lake(settings)
     with views.open_views(settings) as con:
         try:
             result = con.execute(views.require_select(con, sql))
@@ -244,8 +246,10 @@ def status(*, json_: Annotated[bool, Parameter(name="--json", negative="")] = Fa
         One JSON object instead of the tables.
     """
     from engagement.cli import status as report
+    from engagement.lake import require_lake
 
     settings = settings_module.load()
+    require_lake(settings)
     found = report.collect(settings, datetime.now(UTC))
     if json_:
         print(json.dumps(found, default=str))

@@ -31,6 +31,7 @@ BATCH = 2000
 WAIT_SECONDS = 0.25
 FIRST_RETRY_SECONDS = 0.5
 LAST_RETRY_SECONDS = 15.0
+LAG_SECONDS = 1.0
 
 
 @dataclass(slots=True)
@@ -60,6 +61,7 @@ class Ingest:
     """Partitions whose last write failed, with the delay that the next failure will cost."""
     _at_end: set[tuple[str, int]] = field(default_factory=set)
     _assigned_once: bool = False
+    _measured_at: float = float("-inf")
     _told: str | None = None
 
     def run(self, *, until_idle: bool = False) -> None:
@@ -81,6 +83,7 @@ class Ingest:
         """One turn of the loop: position what waits, read a batch, write what is due."""
         self.metrics.heartbeat.set_to_current_time()
         self._position_waiting()
+        self._measure_lag()
         for message in self._consumer.consume(BATCH, WAIT_SECONDS):
             self._take(message)
         policy = FlushPolicy(self.settings.flush_seconds, self.settings.flush_bytes, self.settings.buffer_bytes)
@@ -191,6 +194,18 @@ class Ingest:
         self._at_end.discard(key)
         self._waiting[key] = Waiting(self.clock() + delay, max(delay, FIRST_RETRY_SECONDS), trouble)
 
+    def _measure_lag(self) -> None:
+        """Records of each partition that are in the log and not in the lake, from what the client last heard."""
+        from confluent_kafka import TopicPartition
+
+        if self.clock() - self._measured_at < LAG_SECONDS:
+            return
+        self._measured_at = self.clock()
+        for (topic, number), partition in self._positioned.items():
+            _, high = self._consumer.get_watermark_offsets(TopicPartition(topic, number), cached=True)
+            if high >= 0:
+                self.metrics.lag.labels(topic, number).set(max(0, high - partition.start))
+
     # Reading.
 
     def _take(self, message: Any) -> None:
@@ -279,8 +294,6 @@ class Ingest:
         self.metrics.flushes.labels(topic, why).inc()
         for reason, count in raw.rejects.items():
             self.metrics.rejects.labels(topic, reason).inc(count)
-        _, high = self._consumer.get_watermark_offsets(TopicPartition(topic, number), cached=True)
-        self.metrics.lag.labels(topic, number).set(max(0, high - raw.end))
         try:
             self._consumer.commit(offsets=[TopicPartition(topic, number, raw.end)], asynchronous=True)
         except kafka_errors() as error:  # group offsets only serve lag monitoring (R3)

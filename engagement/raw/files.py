@@ -106,10 +106,15 @@ def names(lake: Lake) -> Iterator[tuple[Chain, int]]:
 
 def read_footer(lake: Lake, chain: Chain, start: int) -> RawFile:
     """The footer of one object; raises PermanentError where the object is not ours."""
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
     path = lake.path(chain.key(start))
-    metadata = pq.read_metadata(path).metadata or {}
+    try:
+        metadata = pq.read_metadata(path).metadata or {}
+    except pa.ArrowInvalid as error:
+        msg = f"{path} is no Parquet file: it was not written by this program, or the disk lost part of it"
+        raise PermanentError(msg) from error
     if FOOTER_KEY not in metadata:
         msg = f"{path} has no {FOOTER_KEY.decode()} footer: it was not written by this program"
         raise PermanentError(msg)

@@ -20,6 +20,9 @@ from engagement.stack import processes
 from engagement.stack.latency import LakeWatch, Latency
 from engagement.stack.supervisor import Part, Supervisor
 
+BROKER_HOST = "127.0.0.1"
+"""The broker stays on loopback whatever ENGAGEMENT_HOST says: it has no authentication."""
+
 ROOT = Path(__file__).parent.parent.parent
 HISTORY = "6h"
 HISTORY_RATE = 20.0
@@ -90,7 +93,7 @@ def parts(settings: Settings, rate: float, code_port: int, history_when: Callabl
     found: list[Part] = []
     if brings_broker(settings):
         broker = [*engagement, "broker", "--port", str(_broker_port(settings)), "--data-dir", str(settings.state_dir / "kafka")]
-        found.append(Part("broker", broker, ready=_listens(settings.host, _broker_port(settings))))
+        found.append(Part("broker", broker, ready=_listens(BROKER_HOST, _broker_port(settings))))
     found += [
         Part("topics", [*engagement, "topics"], needs=["broker"] if brings_broker(settings) else [], once=True),
         Part("ingest", [*engagement, "ingest"], needs=["topics"], ready=_answers(settings.host, settings.metrics_port, "/metrics")),
@@ -136,15 +139,19 @@ def addresses(settings: Settings) -> dict[str, str]:
         "dashboard": f"page          http://{host}:{settings.dashboard_port}",
         "dagster-webserver": f"Dagster UI    http://{host}:{settings.dagster_port}",
         "ingest": f"metrics       http://{host}:{settings.metrics_port}/metrics",
-    } | ({"broker": f"broker        {host}:{_broker_port(settings)}"} if brings_broker(settings) else {})
+    } | ({"broker": f"broker        {BROKER_HOST}:{_broker_port(settings)}"} if brings_broker(settings) else {})
 
 
 class Demo:
-    """Runs the parts and measures them; `run` returns when stopped or after `seconds` (0: never)."""
+    """Runs the parts and measures them; `run` returns when stopped or after `seconds` (0: never).
 
-    def __init__(self, settings: Settings, rate: float, say: Callable[[str], None], began: datetime) -> None:
+    `logs` also tells the parts' output, line by line.
+    """
+
+    def __init__(self, settings: Settings, rate: float, say: Callable[[str], None], began: datetime, *, logs: bool = False) -> None:
         self.settings = for_demo(settings)
         self._rate = rate
+        self._logs = logs
         self._say = say
         self._began = began
         self._history_mark = self.settings.state_dir / "history-sent"
@@ -158,6 +165,7 @@ class Demo:
         check_ports(self.settings)
         prepare(self.settings)
         watch = LakeWatch(self.settings)
+        before = watch.totals()
         latency = Latency(datetime.now(UTC), watch.times_of)
         (code_port,) = processes.free_ports(self.settings.host, 1)
         workspace = WORKSPACE.format(host=self.settings.host, port=code_port)
@@ -171,7 +179,7 @@ class Demo:
         finally:
             self._say("stopping")
             self.supervisor.shut_down()
-        result = self._result(watch, latency)
+        result = self._result(watch, latency, before)
         watch.close()
         return result
 
@@ -182,7 +190,9 @@ class Demo:
         while not self.supervisor.stop.wait(POLL_SECONDS):
             self.supervisor.turn()
             now = datetime.now(UTC)
-            latency.poll(now, watch.new_files(known), watch.coverage(now))
+            latency.poll(now, watch.new_files(known), watch.coverage(now), watch.newest(now))
+            for line in self.supervisor.new_output() if self._logs else ():
+                self._say(line)
             self._announce(shown, now, watch, latency)
             if seconds and (now - self._began).total_seconds() >= seconds:
                 return
@@ -202,17 +212,22 @@ class Demo:
         minute = f"age-{int((now - self._began).total_seconds()) // 15}"
         if newest and "first" in shown and minute not in shown:
             shown.add(minute)
-            self._say(f"newest number is {(now - newest).total_seconds():.0f} s old, p95 so far {latency.percentile(0.95)} s")
+            p95 = latency.percentile(0.95)
+            so_far = "" if p95 is None else f"; 95 % of records were readable within {p95:.0f} s"
+            self._say(f"newest number is {(now - newest).total_seconds():.0f} s old{so_far}")
 
-    def _result(self, watch: LakeWatch, latency: Latency) -> Result:
-        watch.new_files({})
+    def _result(self, watch: LakeWatch, latency: Latency, before: Mapping[str, int]) -> Result:
+        """What this run added to the lake; what an earlier one had produced and not yet read counts as read now."""
+        after = watch.totals()
         first = latency.first_current
         return Result(
-            events_produced=sum(_acknowledged(self.supervisor.log_of(name)) for name in ("simulate", "history")),
+            events_produced=sum(
+                _acknowledged(self.supervisor.log_of(name)) for name in self.supervisor.names if name in ("simulate", "history")
+            ),
             first_number_seconds=None if first is None else round((first - self._began).total_seconds(), 1),
             latency_p50_seconds=latency.percentile(0.50),
             latency_p95_seconds=latency.percentile(0.95),
-            **watch.totals(),
+            **{name: after[name] - before[name] for name in after},
         )
 
 

@@ -37,8 +37,8 @@ class Latency:
     first_current: datetime | None = None
     _open: dict[tuple[str, int], tuple[RawFile, list[tuple[datetime, datetime]]]] = field(default_factory=dict)
 
-    def poll(self, now: datetime, new: Sequence[RawFile], coverage: Coverage) -> None:
-        """Take note of new raw objects and of what the hour rows cover now."""
+    def poll(self, now: datetime, new: Sequence[RawFile], coverage: Coverage, newest: datetime | None) -> None:
+        """Take note of new raw objects, of what the hour rows cover now, and of the newest record in the current hour's."""
         for raw in new:
             if raw.last_received_at and raw.last_received_at >= self.live_from:
                 self._open[raw.chain.label, raw.start] = (raw, list(self.times_of(raw)))
@@ -53,7 +53,7 @@ class Latency:
                 self._open[key] = (raw, left)
             else:
                 del self._open[key]
-        if self.first_current is None and any(units.floor_hour(slot) == units.floor_hour(now) for slot in coverage):
+        if self.first_current is None and newest is not None and newest >= self.live_from:
             self.first_current = now
 
     def percentile(self, share: float) -> float | None:
@@ -107,6 +107,7 @@ class LakeWatch:
 
     def totals(self) -> dict[str, int]:
         """Rows and rejects of the raw log, and copies dropped from events."""
+        self._index.sync()
         files = self._index.files()
         events = [self._footers.of(entry) for entry in self._lake.list(units.EVENTS)]
         return {

@@ -13,7 +13,7 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
@@ -78,6 +78,7 @@ class Supervisor:
         self._say = say
         self._clock = clock
         self._running: dict[str, _Running] = {}
+        self._shown: dict[str, int] = {}
         self._lock: IO[str] | None = None
         self.stop = threading.Event()
 
@@ -122,6 +123,11 @@ class Supervisor:
         while any(processes.started_at(pid) for pid in left) and self._clock() < deadline:
             time.sleep(TURN_SECONDS)
 
+    @property
+    def names(self) -> list[str]:
+        """The parts taken by `start`."""
+        return list(self._running)
+
     def log_of(self, name: str) -> Path:
         """Where a part's output goes."""
         return self._logs / f"{name}.log"
@@ -129,6 +135,11 @@ class Supervisor:
     def start(self, parts: Sequence[Part]) -> None:
         """Take the parts; `turn` starts each when what it needs is ready."""
         self._logs.mkdir(parents=True, exist_ok=True)
+        for part in parts:  # one run's output a file, and the one before it
+            log = self.log_of(part.name)
+            if log.exists():
+                log.replace(log.with_suffix(".log.1"))
+        self._shown = {part.name: 0 for part in parts}
         self._running = {part.name: _Running(part) for part in parts}
 
     def is_ready(self, name: str) -> bool:
@@ -138,6 +149,20 @@ class Supervisor:
     def pids(self) -> dict[str, int]:
         """Part -> pid of those that run."""
         return {name: item.child.pid for name, item in self._running.items() if item.child and item.child.poll() is None}
+
+    def new_output(self) -> Iterator[str]:
+        """Whole lines that parts have written since the last call, each with its part's name before it."""
+        for name, at in self._shown.items():
+            log = self.log_of(name)
+            if not log.exists() or log.stat().st_size <= at:
+                continue
+            with log.open("rb") as handle:
+                handle.seek(at)
+                text = handle.read()
+            whole = text[: text.rfind(b"\n") + 1]
+            self._shown[name] = at + len(whole)
+            for line in whole.decode(errors="replace").splitlines():
+                yield f"{name} | {line}"
 
     def turn(self) -> None:
         """One look at every part: start, notice readiness, restart; raises PartFailed where one cannot start."""

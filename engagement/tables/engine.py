@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -45,8 +46,8 @@ def relation(paths: list[Path], table: str) -> str:
 
 
 def literal(paths: list[Path]) -> str:
-    """A SQL list of file names."""
-    return "[" + ", ".join("'" + str(path).replace("'", "''") + "'" for path in paths) + "]"
+    """A SQL list of file names, whatever characters they have."""
+    return "[" + ", ".join("'" + glob.escape(str(path)).replace("'", "''") + "'" for path in paths) + "]"
 
 
 def table_of(con: duckdb.DuckDBPyConnection, query: str, parameters: dict[str, Any], table: str) -> pa.Table:

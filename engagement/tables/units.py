@@ -27,8 +27,8 @@ def floor_day(instant: datetime) -> datetime:
 
 def floor_slot(instant: datetime, slot_minutes: int) -> datetime:
     """Start of the slot."""
-    hour = floor_hour(instant)
-    return hour + timedelta(minutes=instant.minute // slot_minutes * slot_minutes)
+    utc = instant.astimezone(UTC)
+    return floor_hour(utc) + timedelta(minutes=utc.minute // slot_minutes * slot_minutes)
 
 
 def slots_of(hour: datetime, slot_minutes: int) -> list[datetime]:

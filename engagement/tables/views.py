@@ -33,7 +33,10 @@ class NotOneSelect(PermanentError):
 
 @contextlib.contextmanager
 def open_views(settings: Settings) -> Iterator[duckdb.DuckDBPyConnection]:
-    """A connection that sees the tables and can do nothing but read the lake: configuration locked, no writing."""
+    """A connection that sees the tables and no file outside the lake, its configuration locked.
+
+    The engine lets a connection that may read a folder also write it: run what users send through `require_select`.
+    """
     lake, _ = open_lake(settings)
     index = RawIndex(lake, settings.state_dir)
     con = engine.connect(settings)
@@ -44,8 +47,8 @@ def open_views(settings: Settings) -> Iterator[duckdb.DuckDBPyConnection]:
         read_to = index.newest_received_at() or datetime.min.replace(tzinfo=UTC)
         # is_open is of the moment, so it is computed: may the session still grow, as far as the log has been read?
         con.execute(f"CREATE VIEW sessions AS SELECT *, open_until >= TIMESTAMPTZ '{read_to.isoformat()}' AS is_open FROM stored_sessions")
-        folder = str(lake.root).replace("'", "''")
-        con.execute(f"SET allowed_directories = ['{folder}/']")
+        folders = engine.literal([lake.root]), "['" + str(lake.root).replace("'", "''") + "']"
+        con.execute(f"SET allowed_directories = list_concat({folders[0]}, {folders[1]})")
         con.execute("SET enable_external_access = false")
         con.execute("SET lock_configuration = true")
         yield con
@@ -58,7 +61,10 @@ def require_select(con: duckdb.DuckDBPyConnection, text: str) -> str:
     """The text, if the engine's own parser finds exactly one SELECT in it; raises NotOneSelect."""
     import duckdb
 
-    statements = con.extract_statements(text)
+    try:
+        statements = con.extract_statements(text)
+    except duckdb.Error as error:
+        raise NotOneSelect(str(error).strip()) from error
     if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
         found = ", ".join(statement.type.name for statement in statements) or "nothing"
         msg = f"only one SELECT can be run here, found: {found}"
@@ -68,11 +74,11 @@ def require_select(con: duckdb.DuckDBPyConnection, text: str) -> str:
 
 def _select(root: Path, table: str, keys: tuple[str, ...]) -> str:
     columns = schemas.TABLES[table]
-    pattern = f"{root}/{table}/**/*.parquet".replace("'", "''")
     typed = ", ".join(f"CAST(NULL AS {schemas.DUCKDB_TYPES[kind]}) AS {name}" for name, kind in columns.items())
     empty = f"SELECT {typed}, {', '.join(f'CAST(NULL AS INTEGER) AS {key}' for key in keys)} WHERE false"
-    if not any((root / table).rglob("*.parquet")):
+    paths = sorted((root / table).rglob("*.parquet"))
+    if not paths:
         return empty
     types = ", ".join(f"'{key}': INTEGER" for key in keys)
     names = ", ".join([*columns, *keys])
-    return f"SELECT {names} FROM read_parquet('{pattern}', hive_partitioning = true, hive_types = {{{types}}}, union_by_name = true)"
+    return f"SELECT {names} FROM read_parquet({engine.literal(paths)}, hive_partitioning = true, hive_types = {{{types}}}, union_by_name = true)"

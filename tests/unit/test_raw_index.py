@@ -77,7 +77,6 @@ def test_what_is_no_claim_is_not_indexed(lake, index):
     assert index.sync() == []
 
 
-@pytest.mark.xfail(strict=True, reason="BUG files.read_footer: an object that is no Parquet escapes as ArrowInvalid, not as PermanentError")
 def test_a_claim_that_is_no_parquet_is_a_permanent_error_that_names_it(lake, index):
     lake.put_new(topic_chain("session", "5e" * 16, 0).key(0), b"not Parquet")
     with pytest.raises(PermanentError, match=r"00000000000000000000\.parquet"):

@@ -138,17 +138,11 @@ def test_a_day_may_stand_in_the_file_as_a_date_or_as_text(toml):
 
 
 @pytest.mark.parametrize("text", ["[1]", "{a = 1}", "inf", "1.5", "true"])
-@pytest.mark.xfail(
-    strict=True, reason="BUG settings: a TOML value of another type is cut (1.5, true) or escapes as TypeError/OverflowError"
-)
 def test_a_value_of_another_type_in_the_file_is_refused(text, toml):
     with pytest.raises(SettingsError, match="flush_seconds"):
         load({}, toml(f"flush_seconds = {text}\n"))
 
 
-@pytest.mark.xfail(
-    strict=True, reason="BUG settings: a TOML datetime passes as a date; open_lake then writes a lake.json it cannot read again"
-)
 def test_a_time_of_day_in_the_history_start_is_refused_or_cut(toml):
     try:
         found = load({}, toml("history_start = 2021-02-03T04:05:06Z\n")).history_start

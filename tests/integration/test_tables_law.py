@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 from pathlib import Path
@@ -15,7 +16,12 @@ from hypothesis import strategies as st
 
 from engagement.tables import refresh, waits
 
-relaxed = settings(deadline=None, max_examples=15, suppress_health_check=list(HealthCheck), derandomize=True)
+# Each example refreshes dozens of hours for real. `LAW_EXAMPLES=500 .venv/bin/python -m pytest tests/integration/test_tables_law.py`
+# draws that many new ones; without it the same few are drawn every time.
+EXAMPLES = os.environ.get("LAW_EXAMPLES")
+relaxed = settings(
+    deadline=None, max_examples=int(EXAMPLES or 6), suppress_health_check=list(HealthCheck), derandomize=EXAMPLES is None, database=None
+)
 
 
 def normalized(rows):
