@@ -1,0 +1,530 @@
+"""The command line in process: exit codes, one-line errors, what goes to stdout, and what a refused command leaves alone."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import hashlib
+import io
+import json
+import logging
+import os
+import socket
+import subprocess
+import sys
+from datetime import UTC, datetime, timedelta
+
+import lake_helpers
+import pytest
+from oracle import RawEvent
+
+from engagement import cli, contract
+from engagement.cli import status
+from engagement.tables import units, views
+
+DAY = datetime(2025, 1, 15, tzinfo=UTC)
+MOMENTS = [DAY + timedelta(minutes=minute) for minute in (-20, 5, 30, 61, 600, 625, 1439)]
+"""Two sessions over midnights, one inside; the last one's day has a neighbour with nothing."""
+
+TODAY = datetime.now(UTC).date()
+
+
+def event(number, when):
+    return RawEvent(
+        event_id=f"00000000-0000-4000-8000-{number:012d}", user_id=f"u{number % 2}", session_id=None, event_type="screen_view",
+        event_time=when, received_at=when + timedelta(seconds=1), kafka_topic="session", kafka_topic_id="5e" * 16, kafka_partition=0,
+        kafka_offset=number, device_type="iPhone", device_model=None, app_version="1.0", country="DE", screen="Home",
+    )  # fmt: skip
+
+
+def closed_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def settle_in(folder, patch):
+    """Make a folder the whole world of the command line: working directory, lake, state, no broker."""
+    for name in [name for name in os.environ if name.startswith("ENGAGEMENT_")]:
+        patch.delenv(name)
+    patch.setenv("ENGAGEMENT_LAKE_URL", str(folder / "lake"))
+    patch.setenv("ENGAGEMENT_STATE_DIR", str(folder / "state"))
+    patch.setenv("ENGAGEMENT_KAFKA_BOOTSTRAP_SERVERS", f"127.0.0.1:{closed_port()}")
+    patch.setenv("DAGSTER_HOME", str(folder / "state" / "dagster"))  # commands set it: this sets it back
+    patch.setattr(status, "LAG_TIMEOUT_SECONDS", 0.3)
+    patch.setenv("COLUMNS", "120")
+    patch.chdir(folder)
+
+
+@pytest.fixture(autouse=True)
+def dagsters_own_log():
+    """Commands silence it for their process; here that process goes on."""
+    log = logging.getLogger("dagster")
+    level = log.level
+    yield
+    log.setLevel(level)
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path, monkeypatch):
+    """A folder with nothing in it, where the command line finds no lake and no broker."""
+    settle_in(tmp_path, monkeypatch)
+    return tmp_path
+
+
+@pytest.fixture
+def engagement(capsys):
+    """Runs one command line: exit code, stdout, stderr."""
+
+    def run(*arguments):
+        capsys.readouterr()
+        code = cli.run([str(argument) for argument in arguments])
+        done = capsys.readouterr()
+        return code, done.out, done.err
+
+    return run
+
+
+@pytest.fixture
+def refused(engagement):
+    """Runs a command that must fail with this code, no output and one line on stderr; that line."""
+
+    def run(code, *arguments):
+        found, out, err = engagement(*arguments)
+        assert (found, out) == (code, ""), err
+        assert err.startswith("engagement: ")
+        assert err.count("\n") == 1, f"not one line:\n{err}"
+        assert "Traceback" not in err
+        return err
+
+    return run
+
+
+def files_of(folder):
+    """Path -> hash of every file; what SQLite and locks keep for themselves is not data."""
+    return {
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and "state" not in path.relative_to(folder).parts and ".locks" not in path.parts
+    }
+
+
+@pytest.fixture(scope="module")
+def filled(tmp_path_factory):
+    """A small lake with raw records of two days, refreshed by the command line; its output is kept for the tests."""
+    folder = tmp_path_factory.mktemp("filled")
+    with pytest.MonkeyPatch.context() as patch:
+        settle_in(folder, patch)
+        with lake_helpers.tables_of(folder) as context:
+            lake_helpers.write(context, [event(number, when) for number, when in enumerate(MOMENTS)])
+        assert cli.run(["refresh"]) == 0
+    return folder
+
+
+@pytest.fixture
+def lake(filled, monkeypatch):
+    settle_in(filled, monkeypatch)
+    before = files_of(filled)
+    yield filled
+    assert files_of(filled) == before, "these tests share a lake: none may change its data"
+
+
+# ------------------------------------------------------------------------------------------------ exit codes and help
+
+
+@pytest.mark.parametrize("name", cli.COMMANDS)
+def test_the_help_of_every_command_exits_0_and_does_nothing(engagement, here, name):
+    code, out, err = engagement(name, "--help")
+    assert (code, err) == (0, "")
+    assert f"Usage: engagement {name}" in out
+    assert list(here.iterdir()) == []
+
+
+LOST_EXAMPLES = {"topics", "ingest", "import", "refresh", "status", "settings", "contract"}
+"""The help takes their docstrings, with at most one parameter, for another style and drops examples and parameters' meanings."""
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=[pytest.mark.xfail(strict=True, reason="lost")] if name in LOST_EXAMPLES else []) for name in cli.COMMANDS],
+)
+def test_the_help_of_every_command_shows_examples(engagement, name):
+    text = " ".join(engagement(name, "--help")[1].split())
+    assert f"engagement {name}" in text.partition("Examples:")[2]
+
+
+@pytest.mark.parametrize("arguments", [("--help",), ()])
+def test_the_help_names_every_command(engagement, arguments):
+    code, out, _ = engagement(*arguments)
+    assert code == 0
+    assert all(f" {name} " in out for name in cli.COMMANDS)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("nonsense",),
+        ("query",),
+        ("query", "SELECT 1", "--nonsense"),
+        ("query", "SELECT 1", "--format", "xml"),
+        ("backfill", "--from", "2025-01-15"),
+        ("import",),
+        ("simulate", "--rate", "fast"),
+        ("simulate", "--rate", "0"),
+        ("simulate", "--history", "6 hours"),
+        ("broker", "--nodes", "2"),
+    ],
+    ids=" ".join,
+)
+def test_wrong_use_is_told_in_one_line_with_exit_code_2_and_leaves_nothing(refused, here, arguments):
+    refused(2, *arguments)
+    assert list(here.iterdir()) == []
+
+
+def test_the_program_itself_exits_with_the_commands_code(here):
+    for arguments, code in ((["contract"], 0), (["contract", "--check", "missing"], 1), (["nonsense"], 2)):
+        done = subprocess.run([sys.executable, "-m", "engagement", *arguments], cwd=here, capture_output=True, text=True, check=False)
+        assert done.returncode == code, done.stderr
+        assert bool(done.stdout) == (code == 0)
+
+
+# ------------------------------------------------------------------------------------------------ settings, contract
+
+
+@pytest.mark.parametrize("command", [("settings",), ("refresh",), ("query", "SELECT 1"), ("status",), ("simulate", "--history-only")])
+def test_an_unknown_setting_is_named_with_the_nearest_valid_names(refused, here, monkeypatch, command):
+    if command[0] == "simulate":
+        command = (*command, "--history", "1h")
+    monkeypatch.setenv("ENGAGEMENT_FLUSH_SECOND", "10")
+    line = refused(1, *command)
+    assert "ENGAGEMENT_FLUSH_SECOND " in line
+    assert "ENGAGEMENT_FLUSH_SECONDS" in line
+    assert list(here.iterdir()) == []
+
+
+def test_an_unreadable_value_is_named(refused, here, monkeypatch):
+    monkeypatch.setenv("ENGAGEMENT_FLUSH_SECONDS", "soon")
+    line = refused(1, "settings")
+    assert "ENGAGEMENT_FLUSH_SECONDS" in line
+    assert "soon" in line
+    assert "whole number" in line
+    assert list(here.iterdir()) == []
+
+
+def test_settings_tell_each_value_with_where_it_came_from_and_mask_secrets(engagement, here, monkeypatch):
+    monkeypatch.setenv("ENGAGEMENT_FLUSH_SECONDS", "10")
+    monkeypatch.setenv("ENGAGEMENT_KAFKA__sasl__password", "hunter2")
+    (here / "engagement.toml").write_text("dashboard_port = 9999\n")
+    code, out, err = engagement("settings", "--json")
+    found = json.loads(out)
+    assert (code, err) == (0, "")
+    assert found["ENGAGEMENT_FLUSH_SECONDS"] == {"value": "10", "source": "environment"}
+    assert found["ENGAGEMENT_DASHBOARD_PORT"] == {"value": "9999", "source": "engagement.toml"}
+    assert found["ENGAGEMENT_TOPIC_PARTITIONS"] == {"value": "6", "source": "default"}
+    code, table, _ = engagement("settings")
+    assert code == 0
+    assert len(table.splitlines()) == len(found)
+    assert "hunter2" not in out + table
+
+
+def test_contract_prints_the_json_schema(engagement):
+    code, out, err = engagement("contract")
+    assert (code, err) == (0, "")
+    assert json.loads(out) == json.loads(json.dumps(contract.json_schema()))
+    assert set(json.loads(out)["required"]) == {"event_id", "user_id", "event_type", "timestamp"}
+
+
+def test_contract_check_names_the_line_and_reason_of_each_bad_sample(engagement, here):
+    good = lake_helpers.payload(event(1, DAY))
+    (here / "good.jsonl").write_bytes(good + b"\n" + good + b"\n")
+    assert engagement("contract", "--check", "good.jsonl") == (0, "", "2 good, 0 bad\n")
+    (here / "bad.jsonl").write_bytes(good + b"\n{\n" + good.replace(b'"user_id"', b'"who"') + b"\n")
+    code, out, err = engagement("contract", "--check", "bad.jsonl")
+    assert code == 1
+    assert out.splitlines() == ["bad.jsonl:2: bad_json", "bad.jsonl:3: missing:user_id"]
+    assert err == "1 good, 2 bad\n"
+
+
+def test_contract_check_of_a_missing_file_is_one_line(refused):
+    assert "missing.jsonl" in refused(1, "contract", "--check", "missing.jsonl")
+
+
+# ------------------------------------------------------------------------------------------------ query
+
+
+@pytest.mark.usefixtures("lake")
+def test_query_prints_pure_json(engagement):
+    sql = """SELECT count(*) AS n, min(event_time) AS first, NULL AS nothing, 1.5::DECIMAL(3, 1) AS half, sum(kafka_offset) AS total,
+        [1, 2] AS list, 'ü"' AS text FROM events"""
+    code, out, err = engagement("query", sql, "--format", "json")
+    assert (code, err) == (0, "")
+    assert json.loads(out, parse_constant=pytest.fail) == [
+        {
+            "n": len(MOMENTS),
+            "first": MOMENTS[0].isoformat(),
+            "nothing": None,
+            "half": 1.5,
+            "total": 21,
+            "list": [1, 2],
+            "text": 'ü"',
+        }
+    ]
+
+
+@pytest.mark.xfail(strict=True, reason="json.dumps writes NaN and Infinity before its default is asked")
+@pytest.mark.parametrize("value", ["nan", "inf", "-inf"])
+@pytest.mark.usefixtures("lake")
+def test_query_prints_null_for_what_json_cannot_say(engagement, value):
+    _, out, _ = engagement("query", f"SELECT '{value}'::DOUBLE AS value, ['{value}'::DOUBLE] AS list", "--format", "json")
+    assert json.loads(out, parse_constant=pytest.fail) == [{"value": None, "list": [None]}]
+
+
+@pytest.mark.usefixtures("lake")
+def test_query_of_no_rows_is_an_empty_list_or_a_header(engagement):
+    sql = "SELECT user_id, hour FROM events WHERE user_id = 'nobody'"
+    assert engagement("query", sql, "--format", "json") == (0, "[]\n", "")
+    code, out, _ = engagement("query", sql, "--format", "csv")
+    assert (code, out.split()) == (0, ["user_id,hour"])
+
+
+@pytest.mark.usefixtures("lake")
+def test_query_prints_csv_that_a_reader_of_csv_reads_back(engagement):
+    code, out, err = engagement(
+        "query", "SELECT user_id, 'a,\"b\"' AS odd, count(*) AS n FROM events GROUP BY 1 ORDER BY 1", "--format", "csv"
+    )
+    assert (code, err) == (0, "")
+    assert list(csv.reader(io.StringIO(out))) == [["user_id", "odd", "n"], ["u0", 'a,"b"', "4"], ["u1", 'a,"b"', "3"]]
+
+
+@pytest.mark.usefixtures("lake")
+def test_query_prints_a_table_for_people(engagement):
+    code, out, err = engagement("query", "SELECT user_id, count(*) AS events_of_user, NULL AS empty FROM events GROUP BY 1 ORDER BY 1")
+    assert (code, err) == (0, "")
+    assert "events_of_user" in out
+    assert [row.split()[1] for row in out.splitlines() if "u0" in row or "u1" in row] == ["u0", "u1"]
+    assert "None" not in out
+
+
+@pytest.mark.parametrize("view", views.VIEWS)
+@pytest.mark.usefixtures("lake")
+def test_query_sees_every_table(engagement, view):
+    code, out, _ = engagement("query", f"SELECT count(*) AS n FROM {view} WHERE year = 2025", "--format", "json")
+    assert code == 0
+    assert json.loads(out)[0]["n"] > 0
+
+
+UNPARSED = pytest.mark.xfail(strict=True, reason="require_select turns the parser's error into NotOneSelect: no list of tables")
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "SELECT nonsense FROM events",
+        "SELECT * FROM nonsense",
+        pytest.param("SELEC 1", marks=UNPARSED),
+        pytest.param("SELECT 1 +", marks=UNPARSED),
+    ],
+)
+@pytest.mark.usefixtures("lake")
+def test_bad_sql_is_told_with_the_list_of_tables(engagement, sql):
+    code, out, err = engagement("query", sql)
+    assert (code, out) == (1, "")
+    assert err.startswith("engagement: ")
+    assert "Traceback" not in err
+    assert f"Tables: {', '.join(views.VIEWS)}" in err
+
+
+NO_SELECT = {
+    "copy": "COPY (SELECT 1) TO '{folder}/out.csv'",
+    "copy_into_the_lake": "COPY (SELECT 1) TO '{folder}/lake/out.parquet'",
+    "explain_analyze": "EXPLAIN ANALYZE SELECT 1",
+    "explain_analyze_copy": "EXPLAIN ANALYZE COPY (SELECT 1) TO '{folder}/lake/out.parquet'",
+    "insert": "INSERT INTO events SELECT * FROM events",
+    "insert_behind_with": "WITH found AS (SELECT 1) INSERT INTO events SELECT * FROM events",
+    "delete": "DELETE FROM events",
+    "create": "CREATE TABLE mine AS SELECT 1",
+    "attach": "ATTACH '{folder}/lake/mine.duckdb' AS mine",
+    "set": "SET threads = 1",
+    "pragma": "PRAGMA database_list",
+    "export": "EXPORT DATABASE '{folder}/lake/out'",
+    "install": "INSTALL httpfs",
+    "two_selects": "SELECT 1; SELECT 2",
+    "select_then_copy": "SELECT 1; COPY (SELECT 1) TO '{folder}/out.csv'",
+    "nothing": "",
+    "comment": "/* nothing */",
+}
+
+
+@pytest.mark.parametrize("sql", NO_SELECT.values(), ids=NO_SELECT)
+def test_what_is_not_one_select_is_refused_and_writes_nothing(refused, lake, sql):
+    before = files_of(lake)
+    assert "only one SELECT" in refused(1, "query", sql.format(folder=lake))
+    assert files_of(lake) == before
+
+
+@pytest.mark.parametrize(
+    "sql", ["SELECT * FROM read_text('{folder}/secret.txt')", "SELECT * FROM '{folder}/secret.csv'", "SELECT * FROM glob('{folder}/*')"]
+)
+@pytest.mark.usefixtures("lake")
+def test_query_reads_nothing_outside_the_lake(engagement, tmp_path, sql):
+    (tmp_path / "secret.txt").write_text("hunter2")
+    (tmp_path / "secret.csv").write_text("a\nhunter2\n")
+    code, out, err = engagement("query", sql.format(folder=tmp_path))
+    assert "hunter2" not in out + err
+    assert "secret" not in out
+    assert code == 1
+
+
+# ------------------------------------------------------------------------------------------------ refresh, backfill
+
+
+def test_a_second_refresh_does_nothing(engagement, lake):
+    with lake_helpers.tables_of(lake) as context:
+        assert len(list(context.lake.list("processed"))) > 4
+    assert engagement("refresh")[:2] == (0, "refreshed 0 hours and 0 days; nothing waits\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("--from", "2025-01-16", "--to", "2025-01-15"), ["2025-01-16", "after", "2025-01-15"]),
+        (("--from", "2025-01-15", "--to", str(TODAY + timedelta(days=2))), ["future", "last valid day is"]),
+        (("--from", "2019-12-31", "--to", "2025-01-15"), ["history start", "first valid day is 2020-01-01"]),
+        (("--from", "yesterday", "--to", "2025-01-15"), ["--from yesterday", "YYYY-MM-DD"]),
+        (("--from", "2025-01-15", "--to", "2025-02-30"), ["--to 2025-02-30", "YYYY-MM-DD"]),
+        (("--from", "2025-01-15", "--to", "2025-01-15T10:00"), ["--to 2025-01-15T10:00", "YYYY-MM-DD"]),
+        (("--from", "2025-01-15", "--to", "2025-01-15", "--assets", "sesions"), ["sesions", "events", "sessions", "daily_engagement"]),
+        (("--from", "2025-01-15", "--to", "2025-01-15", "--assets", "raw_events"), ["raw_events", "hourly_engagement"]),
+        (("--from", "2025-01-15", "--to", "2025-01-15", "--assets", ","), ["events", "daily_engagement"]),
+    ],
+    ids=["from_after_to", "future", "before_history_start", "no_day", "no_such_day", "hour", "misspelt", "raw", "no_asset"],
+)
+@pytest.mark.usefixtures("lake")
+def test_a_wrong_backfill_is_refused_with_the_valid_choices(refused, arguments, told):
+    line = refused(2, "backfill", *arguments)
+    assert [word for word in told if word not in line] == []
+
+
+@pytest.mark.usefixtures("lake")
+def test_a_backfills_dry_run_lists_its_runs_and_changes_nothing(engagement):
+    code, out, _ = engagement("backfill", "--from", "2025-01-14", "--to", "2025-01-15", "--dry-run")
+    assert code == 0
+    assert [line.split()[:2] for line in out.splitlines()] == [
+        ["hours", "2025-01-14-00:00"],
+        ["days", "2025-01-14"],
+        ["hours", "2025-01-15-00:00"],
+        ["days", "2025-01-15"],
+    ]
+    code, out, _ = engagement("backfill", "--from", "2025-01-15", "--to", "2025-01-15", "--assets", "sessions, events", "--dry-run")
+    assert code == 0
+    assert out.splitlines() == ["hours 2025-01-15-00:00 … 2025-01-15-23:00  events, sessions"]
+
+
+def rows_of(folder):
+    """Object of a table -> its rows in their order."""
+    import pyarrow.parquet as pq
+
+    found = sorted(path for table in ("processed", "aggregated") for path in (folder / "lake" / table).rglob("*.parquet"))
+    return {str(path.relative_to(folder)): pq.ParquetFile(path).read().to_pylist() for path in found}
+
+
+def test_a_backfill_makes_the_same_objects_again_from_raw_alone(engagement, filled, monkeypatch):
+    settle_in(filled, monkeypatch)
+    bytes_before, rows_before = files_of(filled), rows_of(filled)
+    of_the_day = [name for name in rows_before if "day=15" in name]
+    assert len([name for name in of_the_day if name.endswith("/slot-00.parquet")]) >= 16
+    assert len([name for name in of_the_day if name.endswith(("/hours.parquet", "/day.parquet"))]) == 2
+    for name in of_the_day:
+        (filled / name).unlink()
+    code, out, _ = engagement("backfill", "--from", "2025-01-15", "--to", "2025-01-15")
+    assert code == 0
+    assert out.startswith("rebuilt 25 units, ")
+    bytes_after, rows_after = files_of(filled), rows_of(filled)
+    assert {name: rows for name, rows in rows_after.items() if rows or name in rows_before} == rows_before
+    # Footers of tables further down name the versions of what they were made from; those of events and raw name offsets alone.
+    exact = [name for name in bytes_before if name.startswith(("lake/raw/", f"lake/{units.EVENTS}/"))]
+    assert {name: bytes_after[name] for name in exact} == {name: bytes_before[name] for name in exact}
+
+
+@pytest.mark.xfail(strict=True, reason="--assets selects the assets' checks too, and a check asks for the one partition of a range run")
+def test_a_backfill_of_what_is_right_already_replaces_no_object(engagement, lake):
+    versions = {path: path.stat().st_mtime_ns for path in lake.glob("lake/*/**/*.parquet")}
+    code, _, err = engagement("backfill", "--from", "2025-01-14", "--to", "2025-01-14", "--assets", "events,daily_engagement")
+    assert code == 0, err
+    assert {path: path.stat().st_mtime_ns for path in versions} == versions
+
+
+# ------------------------------------------------------------------------------------------------ import
+
+
+def history(count):
+    return b"".join(lake_helpers.payload(event(number, DAY + timedelta(minutes=number))) + b"\n" for number in range(count))
+
+
+WRONG_FILES = {
+    "missing": None,
+    "empty": b"",
+    "empty.gz": gzip.compress(b""),
+    "truncated.jsonl.gz": gzip.compress(history(2000))[:-400],
+    "not_gzip.jsonl.gz": history(3),
+    "picture.jsonl": bytes(range(256)) * 20,
+    "table.csv": b"event_id,user_id\n1,2\n",
+    "folder": "folder",
+}
+
+
+@pytest.mark.parametrize("name", WRONG_FILES)
+def test_a_wrong_file_is_refused_in_one_line_and_nothing_of_it_is_in_the_lake(refused, here, name):
+    path = here / name
+    if WRONG_FILES[name] == "folder":
+        path.mkdir()
+    elif WRONG_FILES[name] is not None:
+        path.write_bytes(WRONG_FILES[name])
+    good = here / "good.jsonl"
+    good.write_bytes(history(2))
+    assert name in refused(1, "import", "good.jsonl", name)
+    assert list(here.glob("lake/raw/**/*.parquet")) == []
+
+
+def test_an_imported_file_is_seen_by_query_after_refresh_and_goes_in_once(engagement, here):
+    (here / "history.jsonl.gz").write_bytes(gzip.compress(history(5) + b"{\n"))
+    code, out, _ = engagement("import", "history.jsonl.gz")
+    assert (code, out) == (0, "history.jsonl.gz: 6 rows, 1 rejected\n")
+    (here / "renamed.jsonl").write_bytes(history(5) + b"{\n")
+    code, out, _ = engagement("import", "renamed.jsonl")
+    assert (code, out) == (0, "renamed.jsonl: 6 rows, 1 rejected, already complete: nothing changed\n")
+    sql = "SELECT (SELECT count(*) FROM events) AS events, (SELECT max(total_events) FROM daily_aggregates_with_dimensions) AS counted"
+    assert json.loads(engagement("query", sql, "--format", "json")[1]) == [{"events": 0, "counted": None}]
+    code, out, _ = engagement("refresh")
+    assert (code, out) == (0, "refreshed 1 hours and 1 days; nothing waits\n")
+    assert json.loads(engagement("query", sql, "--format", "json")[1]) == [{"events": 5, "counted": 5}]
+
+
+# ------------------------------------------------------------------------------------------------ status
+
+
+@pytest.mark.usefixtures("lake")
+def test_status_without_a_broker_names_the_problem_and_tells_the_rest(engagement):
+    code, out, err = engagement("status", "--json")
+    found = json.loads(out)
+    assert (code, err) == (0, "")
+    assert found["partitions"] is None
+    assert [text for text in found["problems"] if os.environ["ENGAGEMENT_KAFKA_BOOTSTRAP_SERVERS"] in text]
+    rows = {row["asset"]: row for row in found["assets"]}
+    assert rows["raw_events"]["rows"] == rows["events"]["rows"] == len(MOMENTS)
+    assert rows["daily_engagement"]["last_run"]
+    assert rows["events"]["newest_received_at"] == (MOMENTS[-1] + timedelta(seconds=1)).isoformat()
+    assert found["waits"] == {"hours": {}, "days": {}}
+    code, table, _ = engagement("status")
+    assert code == 0
+    assert "daily_engagement" in table
+    assert "nothing" in table
+
+
+def test_status_of_records_that_wait_names_their_hours(engagement, here):
+    with lake_helpers.tables_of(here) as context:
+        lake_helpers.write(context, [event(0, DAY)])
+    code, out, _ = engagement("status", "--json")
+    assert code == 0
+    assert list(json.loads(out)["waits"]["hours"]) == [DAY.isoformat()]
+    assert len(json.loads(out)["problems"]) == 2, "no broker, no Dagster instance yet"
