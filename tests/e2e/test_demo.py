@@ -186,7 +186,8 @@ def test_the_demo_shows_live_numbers_that_the_lake_holds_and_ends_leaving_nothin
 
         assert "<!DOCTYPE html>" in (fetched(dagster) or "")
         status, _ = eventually(lambda: (said := dagster_says(dagster))[1] and said, PATIENCE, pause=1)
-            beat = metrics(fetched(f"{exporter}/metrics"))["engagement_heartbeat_seconds"]
+        assert status == "RUNNING"
+        beat = metrics(fetched(f"{exporter}/metrics"))["engagement_heartbeat_seconds"]
         assert abs(time.time() - beat) < 30
 
         eventually(lambda: all((shown(page)[name] or 0) > seen[name] for name in GROWING[:1]), PATIENCE)  # and it goes on by itself
