@@ -4,9 +4,9 @@ from typing import TYPE_CHECKING, Any
 
 from dagster import AssetCheckExecutionContext, AssetCheckResult, AssetChecksDefinition, AssetCheckSeverity, asset_check
 
-from engagement.errors import PermanentError
 from engagement.tables import units
 from engagement.tables.context import TableContext
+from engagement.tables.objects import read_rows
 from engagement_assets.partitions import Partitions, parse_days, parse_hours
 from quality.gates import GATES, Gate
 from resources.tables import Tables
@@ -37,19 +37,20 @@ def _check(gate: Gate, asset_name: str, partitions: Partitions) -> AssetChecksDe
         partitions_def=partitions.days if daily else partitions.hours,
     )
     def check(context: AssetCheckExecutionContext, tables: Tables) -> AssetCheckResult:
-        key = context.partition_key
-        violations = sum(gate.count(tables.context.con, rows, facts) for rows, facts in _published(tables.context, gate.table, key, daily))
+        published = [part for key in context.partition_keys for part in _published(tables.context, gate.table, key, daily)]
+        violations = sum(gate.count(tables.context.con, rows, facts) for rows, facts in published)
         return AssetCheckResult(
-            passed=violations == 0, severity=AssetCheckSeverity.ERROR, metadata={"violations": violations, "hint": gate.hint}
+            passed=violations == 0,
+            severity=AssetCheckSeverity.ERROR,
+            metadata={"objects": len(published), "violations": violations, "hint": gate.hint},
         )
 
     return check
 
 
 def _published(context: TableContext, table: str, key: str, daily: bool) -> list[tuple["pa.Table", dict[str, Any]]]:
-    """Rows and footer of each published object of one partition; raises PermanentError where there is none."""
+    """Rows and footer of each published object of one partition."""
     import pyarrow.compute as pc
-    import pyarrow.parquet as pq
 
     if daily:
         keys = [units.day_key(parse_days([key])[0])]
@@ -58,9 +59,7 @@ def _published(context: TableContext, table: str, key: str, daily: bool) -> list
     else:
         keys = [units.slot_key(table, slot) for slot in units.slots_of(parse_hours([key])[0], context.format.slot_minutes)]
     found = [entry for item in keys if (entry := context.lake.stat(item))]
-    if not found:
-        raise PermanentError(f"partition {key} has no object in {table}: materialize it first")
-    rows = [(pq.ParquetFile(context.lake.path(entry.key)).read(), context.footers.of(entry)) for entry in found]
+    rows = [(read_rows(context.lake, entry), context.footers.of(entry)) for entry in found]
     if table == units.BIG_TABLE and not daily:
         hour = parse_hours([key])[0].hour
         rows = [(part.filter(pc.equal(part["hour"], hour)), facts) for part, facts in rows]

@@ -9,8 +9,9 @@ from engagement.settings import Settings
 
 
 def instance_home(settings: Settings) -> Path:
-    """DAGSTER_HOME in the state folder, with the repository's `dagster.yaml`."""
+    """DAGSTER_HOME in the state folder; a new one gets the repository's `dagster.yaml`, which is then the user's."""
     home = settings.state_dir / "dagster"
     home.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(Path(__file__).parent.parent / "dagster.yaml", home / "dagster.yaml")
+    if not (home / "dagster.yaml").exists():
+        shutil.copyfile(Path(__file__).parent.parent / "dagster.yaml", home / "dagster.yaml")
     return home

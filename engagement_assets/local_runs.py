@@ -23,9 +23,9 @@ from engagement_assets.definitions import build_definitions
 from engagement_assets.home import instance_home
 from engagement_assets.jobs import DAILY_ASSETS, DAYS_JOB, HOURLY_ASSETS, HOURS_JOB
 from engagement_assets.partitions import day_key, hour_key
-from engagement_assets.steps import RANGE_END, RANGE_START, REBUILD_TAG
+from engagement_assets.steps import REBUILD_TAG
 from resources.tables import Tables
-from sensors.arrivals import LANE_TAG, UNITS_TAG
+from sensors.arrivals import LANE_TAG, RANGE_END, RANGE_START, UNITS_TAG
 
 CHUNK_HOURS = 24
 ROUNDS = 20
@@ -98,23 +98,32 @@ class LocalRuns:
             return waits.compute(opened)
 
     def refresh(self) -> Iterator[Chunk]:
-        """Run what waits until nothing does, yielding each chunk done; raises RunFailed."""
+        """Run what waits until nothing does, yielding each chunk done.
+
+        A chunk that fails is not tried again and stops no other; at the end it raises RunFailed for all that did.
+        """
+        failed: dict[Chunk, str] = {}
         for _ in range(ROUNDS):
-            chunks = chunks_of(self.waiting())
+            chunks = [chunk for chunk in chunks_of(self.waiting()) if chunk not in failed]
             if not chunks:
-                return
+                break
             for chunk in chunks:
-                self.run(chunk, lane="live")
+                try:
+                    self.run(chunk, lane="day" if chunk.days else "live")
+                except RunFailed as error:
+                    failed[chunk] = str(error)
                 yield chunk
-        raise RunFailed(f"something still waits after {ROUNDS} rounds: is data arriving faster than this process refreshes?")
+        else:
+            raise RunFailed(f"something still waits after {ROUNDS} rounds: is data arriving faster than this process refreshes?")
+        if failed:
+            raise RunFailed("; ".join(failed.values()))
 
 
 def chunks_of(waiting: waits.Waiting) -> list[Chunk]:
-    """Contiguous chunks of what waits: the hours, or where none waits the days."""
-    if waiting.hours:
-        return [Chunk(first, last) for first, last in units.contiguous(waiting.hours, longest=CHUNK_HOURS)]
+    """Contiguous chunks of what waits: the hours, then the days."""
+    hours = [Chunk(first, last) for first, last in units.contiguous(waiting.hours, longest=CHUNK_HOURS)]
     midnights = [datetime(day.year, day.month, day.day, tzinfo=UTC) for day in waiting.days]
-    return [Chunk(first, last, days=True) for first, last in units.contiguous(midnights, units.DAY)]
+    return hours + [Chunk(first, last, days=True) for first, last in units.contiguous(midnights, units.DAY)]
 
 
 def backfill_chunks(first_day: datetime, last_day: datetime, assets: Sequence[str] | None, now: datetime) -> list[Chunk]:

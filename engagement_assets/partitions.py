@@ -53,6 +53,11 @@ def parse_hours(keys: Iterable[str]) -> list[datetime]:
     return sorted(datetime.strptime(key, HOUR_FORMAT).replace(tzinfo=UTC) for key in keys)
 
 
+def starts_of(keys: Iterable[str]) -> list[datetime]:
+    """Starts of hour or day partition keys."""
+    return [datetime.strptime(key, HOUR_FORMAT if ":" in key else DAY_FORMAT).replace(tzinfo=UTC) for key in keys]
+
+
 def parse_days(keys: Iterable[str]) -> list[date]:
     """Days of partition keys, in order."""
     return sorted(date.fromisoformat(key) for key in keys)

@@ -15,11 +15,11 @@ from dagster._core.events import DagsterEvent, DagsterEventType
 from engagement.errors import PermanentError
 from engagement.tables.context import TableContext
 from engagement.tables.objects import Candidate, Outcome
-from engagement_assets.partitions import hour_key
+from engagement_assets.partitions import hour_key, starts_of
 from quality import gates
 from resources.tables import Tables
+from sensors.arrivals import FAILED_TAG, RANGE_END, RANGE_START
 
-RANGE_START, RANGE_END = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
 REBUILD_TAG = "engagement/rebuild"
 BACKFILL_TAG = "dagster/backfill"
 
@@ -114,7 +114,7 @@ def report(context: AssetExecutionContext, tables: Tables, partition_key: str, o
     held = [f"{outcome.key}: {outcome.held}" for outcome in outcomes if outcome.held]
     if held:
         metadata["held"] = "; ".join(held)
-        tables.held.extend(held)
+        tables.held[partition_key] = "; ".join(held)
         context.log.error("not published, the last good object stays: %s", "; ".join(held))
     context.add_asset_metadata(metadata, partition_key=partition_key)
 
@@ -128,14 +128,16 @@ def contained(context: AssetExecutionContext, tables: Tables, partition_key: str
         text = f"{context.asset_key.to_user_string()} {partition_key}: {' '.join(str(error).split())}"
         context.log.exception("%s failed, its last good objects stay", text)
         context.add_asset_metadata({"failed": text}, partition_key=partition_key)
-        tables.held.append(text)
+        tables.held[partition_key] = text
 
 
 def fail_at_the_end(context: AssetExecutionContext, tables: Tables) -> None:
     """In the last step of a run, raises UnitsFailed where a unit failed or a gate held it: the run then counts as failed."""
     last = context.asset_key in LAST or not LAST & context.selected_asset_keys
     if tables.held and last:
-        raise UnitsFailed("; ".join(tables.held))
+        failed = sorted(starts_of(tables.held))
+        context.instance.add_run_tags(context.run.run_id, {FAILED_TAG: ",".join(start.isoformat() for start in failed)})
+        raise UnitsFailed("; ".join(tables.held.values()))
 
 
 def _merged_offsets(facts: Sequence[dict[str, Any]]) -> dict[str, int]:

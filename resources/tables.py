@@ -23,7 +23,7 @@ class Tables(ConfigurableResource):  # type: ignore[type-arg]
     environment: dict[str, str] | None = None
     folder: str | None = None
     _open: TableContext | None = PrivateAttr(default=None)
-    _held: list[str] = PrivateAttr(default_factory=list)
+    _held: dict[str, str] = PrivateAttr(default_factory=dict)
 
     def settings(self) -> Settings:
         """The settings, read now."""
@@ -45,6 +45,6 @@ class Tables(ConfigurableResource):  # type: ignore[type-arg]
         return self._open
 
     @property
-    def held(self) -> list[str]:
-        """Units of this run that were not published, with why."""
+    def held(self) -> dict[str, str]:
+        """Partition key -> why, of the units of this run that were not published."""
         return self._held

@@ -29,7 +29,7 @@ from engagement.tables.context import open_tables
 from resources.tables import Tables
 from sensors.planning import Lane, PastRun, Request, plan
 
-LANE_TAG, UNITS_TAG = "engagement/lane", "engagement/units"
+LANE_TAG, UNITS_TAG, FAILED_TAG = "engagement/lane", "engagement/units", "engagement/failed"
 RANGE_START, RANGE_END = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
 PRIORITY = {"live": "10", "day": "5", "late": "0"}
 UNDER_WAY = [
@@ -109,7 +109,7 @@ def past_runs(instance: DagsterInstance, kind: str) -> list[PastRun]:
         ended = datetime.fromtimestamp(record.end_time, UTC) if record.end_time else record.update_timestamp.astimezone(UTC)
         started = datetime.fromtimestamp(record.start_time, UTC) if record.start_time else ended
         succeeded = record.dagster_run.status == DagsterRunStatus.SUCCESS
-        found.append(PastRun(first, last, started, ended, succeeded))
+        found.append(PastRun(first, last, started, ended, succeeded, _failed(tags)))
     return found
 
 
@@ -117,6 +117,11 @@ def _units(tags: Mapping[str, str]) -> tuple[str, datetime, datetime]:
     """(`hours` or `days`, first, last) of a run's units tag."""
     kind, first, last = tags[UNITS_TAG].split("/")
     return kind, datetime.fromisoformat(first), datetime.fromisoformat(last)
+
+
+def _failed(tags: Mapping[str, str]) -> frozenset[datetime] | None:
+    """Units that the run itself named as failed at its end."""
+    return frozenset(map(datetime.fromisoformat, tags[FAILED_TAG].split(","))) if FAILED_TAG in tags else None
 
 
 def free_silent_runs(instance: DagsterInstance, now: datetime) -> None:

@@ -37,6 +37,12 @@ class PastRun:
     started: datetime
     ended: datetime
     succeeded: bool
+    failed: frozenset[datetime] | None = None
+    """The units that failed; None where the run could not tell, then all of them did."""
+
+    def failed_on(self, unit: datetime) -> bool:
+        """Whether this unit was not brought up to date."""
+        return not self.succeeded and (self.failed is None or unit in self.failed)
 
 
 def plan(
@@ -71,7 +77,7 @@ def retry_at(unit: datetime, runs: Sequence[PastRun]) -> datetime:
     at, failures = datetime.min.replace(tzinfo=UTC), 0
     for run in sorted(runs, key=lambda run: run.ended):
         if run.first <= unit <= run.last:
-            failures = 0 if run.succeeded else failures + 1
+            failures = failures + 1 if run.failed_on(unit) else 0
             at = run.ended + retry_delay(failures)
     return at
 

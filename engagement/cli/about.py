@@ -15,7 +15,8 @@ from engagement import settings as settings_module
 def settings(*, json_: Annotated[bool, Parameter(name="--json", negative="")] = False) -> None:
     """Print each setting, its value and where it came from; secrets are masked.
 
-    Examples:
+    For example:
+
         engagement settings
         ENGAGEMENT_FLUSH_SECONDS=10 engagement settings --json
 
@@ -36,7 +37,8 @@ def settings(*, json_: Annotated[bool, Parameter(name="--json", negative="")] = 
 def contract(*, check: Path | None = None) -> int:
     """Print the JSON Schema of an event, or check samples against the contract.
 
-    Examples:
+    For example:
+
         engagement contract > event.schema.json
         engagement contract --check samples.jsonl
 

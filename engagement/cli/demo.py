@@ -20,7 +20,8 @@ def demo(*, seconds: int | None = None, rate: float = 20.0, logs: Annotated[bool
     Ctrl-C ends everything; started again it goes on where it left off. With --seconds it stops by itself and
     prints one JSON line: what was produced and stored, and how old numbers were when they could be read.
 
-    Examples:
+    For example:
+
         engagement demo
         engagement demo --seconds 120 --rate 200
 

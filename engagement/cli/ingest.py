@@ -6,18 +6,22 @@ import signal
 import sys
 import threading
 from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
 
 from engagement import settings as settings_module
 from engagement.lake import open_lake
 
 
-def ingest(*, until_idle: bool = False) -> None:
+def ingest(*, until_idle: Annotated[bool, Parameter(negative="")] = False) -> None:
     """Read the three topics and write raw Parquet, exactly once, until SIGTERM or Ctrl-C.
 
     Then it writes what it holds, commits and leaves. Logs are JSON lines on stderr; metrics answer on
     ENGAGEMENT_METRICS_PORT.
 
-    Examples:
+    For example:
+
         engagement ingest
         ENGAGEMENT_FLUSH_SECONDS=10 engagement ingest --until-idle
 
@@ -54,7 +58,8 @@ def import_(*paths: Path) -> None:
 
     Bad rows become rejects with their line number; the rest goes in.
 
-    Examples:
+    For example:
+
         engagement import history.jsonl 2025-*.jsonl.gz
 
     Parameters

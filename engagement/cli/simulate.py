@@ -42,7 +42,8 @@ def simulate(
     At the end prints one JSON line: the records the broker acknowledged, by topic, and the faults among them.
     The same seed and the same start give the same records, byte for byte. A broker that is away is waited for.
 
-    Examples:
+    For example:
+
         engagement simulate --rate 200
         engagement simulate --history 6h --history-only
         engagement simulate --start 2026-01-15T12:00:00Z --history 90m --max-events 10000

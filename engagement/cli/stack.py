@@ -22,7 +22,8 @@ def broker(*, port: int | None = None, data_dir: Path | None = None, nodes: int 
 
     Prints `ready HOST:PORT` on stdout when it accepts requests. What it holds survives a restart.
 
-    Examples:
+    For example:
+
         engagement broker
         engagement broker --port 9192 --data-dir /tmp/kafka
 
@@ -54,7 +55,8 @@ def topics(*, json_: Annotated[bool, Parameter(name="--json", negative="")] = Fa
     Other partitions, replication or retention than the settings ask for are fit to work with. Exit code 1 where
     a topic does not keep LogAppendTime: `engagement ingest` refuses it.
 
-    Examples:
+    For example:
+
         engagement topics
         ENGAGEMENT_TOPIC_PARTITIONS=12 engagement topics --json
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import csv
 import json
 import logging
+import os
 import sys
+from dataclasses import replace
 from datetime import UTC, date, datetime
 from typing import Annotated, Any, Literal
 
@@ -22,7 +24,8 @@ def refresh(*, verbose: Annotated[bool, Flag] = False) -> None:
 
     Runs are recorded in the Dagster instance of the state folder; no daemon is needed.
 
-    Examples:
+    For example:
+
         engagement refresh
 
     Parameters
@@ -56,7 +59,8 @@ def backfill(
 ) -> None:
     """Rebuild UTC days (both included) from the raw log alone, then refresh what that changed elsewhere.
 
-    Examples:
+    For example:
+
         engagement backfill --from 2026-11-01 --to 2026-11-07
         engagement backfill --from 2026-11-01 --to 2026-11-01 --assets sessions,hourly_engagement --dry-run
 
@@ -94,6 +98,8 @@ def _backfill(settings: settings_module.Settings, chunks: list[Any], chosen: lis
 
     from engagement_assets import local_runs
 
+    os.nice(10)  # history yields to the live path: lower priority, one engine thread
+    settings = replace(settings, threads=1, sources={**settings.sources, "threads": "backfill"})
     total = sum(chunk.units for chunk in chunks)
     bar = Progress(
         TextColumn("backfill {task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[speed]}"),
@@ -170,10 +176,15 @@ def _quiet_dagster(verbose: bool) -> None:
             warnings.simplefilter("ignore", category)
 
 
-def query(sql: str, *, format_: Annotated[Literal["table", "csv", "json"], Parameter(name="--format")] = "table") -> None:
+def query(
+    sql: Annotated[str, Parameter(allow_leading_hyphen=True)],
+    *,
+    format_: Annotated[Literal["table", "csv", "json"], Parameter(name="--format")] = "table",
+) -> None:
     """Run one SELECT over the tables: events, session_fragments, user_activity, sessions, daily_aggregates_with_dimensions.
 
-    Examples:
+    For example:
+
         engagement query "SELECT hour, active_users FROM daily_aggregates_with_dimensions WHERE country = 'DE' LIMIT 5"
         engagement query "SELECT count(*) AS n FROM events" --format json
 
@@ -196,14 +207,14 @@ def query(sql: str, *, format_: Annotated[Literal["table", "csv", "json"], Param
             result = con.execute(views.require_select(con, sql))
             names = [column[0] for column in result.description or []]
             rows = result.fetchall()
-        except duckdb.Error as error:
+        except (duckdb.Error, views.NotUnderstood) as error:
             raise PermanentError(f"{str(error).strip()}\nTables: {', '.join(views.VIEWS)}") from error
     _print_rows(names, rows, format_)
 
 
 def _print_rows(names: list[str], rows: list[Any], format_: str) -> None:
     if format_ == "json":
-        print(json.dumps([dict(zip(names, row, strict=True)) for row in rows], default=_json_value, ensure_ascii=False))
+        print(json.dumps([_json_value(dict(zip(names, row, strict=True))) for row in rows], ensure_ascii=False, allow_nan=False))
     elif format_ == "csv":
         writer = csv.writer(sys.stdout)
         writer.writerow(names)
@@ -223,20 +234,28 @@ def _plain(value: Any) -> Any:
 
 
 def _json_value(value: Any) -> Any:
+    """A value that JSON has: no NaN, no infinity, no Decimal; times in ISO 8601."""
     import math
     from decimal import Decimal
 
+    if isinstance(value, dict):
+        return {str(name): _json_value(item) for name, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_json_value(item) for item in value]
     if isinstance(value, Decimal):
         return int(value) if value == value.to_integral_value() else float(value)
     if isinstance(value, float) and not math.isfinite(value):
         return None
+    if value is None or isinstance(value, (str, int, float, bool)):
+        return value
     return value.isoformat() if hasattr(value, "isoformat") else str(value)
 
 
 def status(*, json_: Annotated[bool, Parameter(name="--json", negative="")] = False) -> None:
     """Show per asset the newest data, its age, rows and last run; per partition the lag; rejects; what waits.
 
-    Examples:
+    For example:
+
         engagement status
         engagement status --json
 

@@ -6,6 +6,7 @@ the buffer is dropped, the partition looks at the lake again and reads on from t
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections.abc import Callable
@@ -94,6 +95,7 @@ class Ingest:
     def _require_topics(self) -> None:
         delay = FIRST_RETRY_SECONDS
         while not self.stop.is_set():
+            self.metrics.heartbeat.set_to_current_time()
             try:
                 self._topics.require_log_append_time(list(self.settings.topics))
             except TransientError as error:
@@ -141,6 +143,9 @@ class Ingest:
             self._positioned.pop(key, None)
             self._waiting.pop(key, None)
             self._at_end.discard(key)
+            for gauge in (self.metrics.stopped, self.metrics.lag):
+                with contextlib.suppress(KeyError):
+                    gauge.remove(*key)
         log.info("revoked", partitions=sorted(f"{item.topic}/{item.partition}" for item in partitions))
 
     def _position_waiting(self) -> None:

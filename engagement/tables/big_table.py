@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import date, datetime
 from typing import TYPE_CHECKING, Any
 
 from engagement.lake import Entry
 from engagement.tables import engine, units
 from engagement.tables.context import TableContext
-from engagement.tables.objects import CODE_VERSION, Candidate, Held, Outcome, provenance, publish
+from engagement.tables.objects import CODE_VERSION, Candidate, Held, Outcome, provenance, publish, read_rows
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -37,7 +37,7 @@ def refresh_hours(context: TableContext, day: date, hours: Sequence[datetime], *
         for hour in hours:
             inputs = _present_inputs(context, units.slots_of(hour, context.format.slot_minutes))
             before = made.get(hour.isoformat(), {})
-            if not inputs or (not rebuild and before.get("inputs") == inputs and before.get("code") == CODE_VERSION):
+            if not inputs or (not rebuild and before.get("inputs") == inputs and _same_rule(context, before)):
                 continue
             candidate = _candidate(context, list(inputs), hour)
             try:
@@ -66,13 +66,20 @@ def refresh_day(context: TableContext, day: date, *, rebuild: bool = False) -> O
         facts = context.footers.of(old)
         slots = [slot for hour in units.hours_of(day) for slot in units.slots_of(hour, context.format.slot_minutes)]
         inputs = _present_inputs(context, slots)
-        if not inputs or (not rebuild and facts.get("inputs") == inputs and facts.get("code") == CODE_VERSION):
+        if not inputs or (not rebuild and facts.get("inputs") == inputs and _same_rule(context, facts)):
             return None
         candidate = _candidate(context, list(inputs), None)
         context.judge(context, units.BIG_TABLE, candidate)
-        return Candidate(candidate.table, {"inputs": inputs, "newest_received_at": candidate.facts["newest_received_at"]})
+        return Candidate(
+            candidate.table, {"inputs": inputs, **{name: candidate.facts[name] for name in ("max_values", "newest_received_at")}}
+        )
 
     return publish(context.lake, units.day_key(day), build)
+
+
+def _same_rule(context: TableContext, facts: Mapping[str, Any]) -> bool:
+    """Whether rows were made by the present code and limit."""
+    return facts.get("code") == CODE_VERSION and facts.get("max_values") == context.settings.max_dimension_values
 
 
 def _present_inputs(context: TableContext, slots: Sequence[datetime]) -> dict[str, str]:
@@ -94,6 +101,7 @@ def _candidate(context: TableContext, keys: list[str], hour: datetime | None) ->
     return Candidate(
         table,
         {
+            "max_values": context.settings.max_dimension_values,
             "offsets": {units.slot_of_key(key).isoformat(): facts.get("offsets", {}) for key, facts in covered.items()},
             "newest_received_at": provenance(covered.values())["newest_received_at"],
         },
@@ -105,11 +113,10 @@ def _merged(context: TableContext, old: Entry | None, fresh: dict[datetime, Cand
     """The day's hour rows with the fresh hours in place of their old rows, by hour."""
     import pyarrow as pa
     import pyarrow.compute as pc
-    import pyarrow.parquet as pq
 
     tables = {hour.hour: candidate.table for hour, candidate in fresh.items()}
     if old is not None:
-        present = pq.ParquetFile(context.lake.path(old.key)).read()
+        present = read_rows(context.lake, old)
         for hour in pc.unique(present["hour"]).to_pylist():
             if hour not in tables:
                 tables[hour] = present.filter(pc.equal(present["hour"], hour))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import hashlib
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -34,6 +35,15 @@ def connect(settings: Settings) -> duckdb.DuckDBPyConnection:
 def sql(name: str) -> str:
     """Text of `sql/NAME.sql`."""
     return (_SQL / f"{name}.sql").read_text()
+
+
+@cache
+def reference_version() -> str:
+    """Tells versions of the reference tables apart; stands in the footers of what was made with them (R10)."""
+    digest = hashlib.sha256()
+    for path in sorted(REFERENCE.glob("*.csv")):
+        digest.update(path.name.encode() + path.read_bytes())
+    return digest.hexdigest()[:12]
 
 
 def relation(paths: list[Path], table: str) -> str:

@@ -23,7 +23,8 @@ def refresh(context: TableContext, slot: datetime, *, rebuild: bool = False) -> 
 
     def build(old: Entry | None) -> Candidate | None:
         facts = context.footers.of(old)
-        again = rebuild or not facts or facts["code"] != CODE_VERSION
+        made_by = {"code": CODE_VERSION, "reference": engine.reference_version()}
+        again = rebuild or any(facts.get(name) != value for name, value in made_by.items())
         covered: dict[str, int] = {} if again else facts["offsets"]
         context.index.sync()
         touching = context.index.touching(slot)
@@ -54,6 +55,7 @@ def _candidate(context: TableContext, slot: datetime, new: list[RawFile], old: E
     return Candidate(
         table,
         {
+            "reference": engine.reference_version(),
             "offsets": offsets,
             "rows_in": facts.get("rows_in", 0) + promised,
             "duplicates": facts.get("duplicates", 0) + read - table.num_rows,

@@ -121,11 +121,22 @@ def encode(table: pa.Table, facts: dict[str, Any]) -> bytes:
     """A Parquet object with the facts in its footer."""
     import pyarrow.parquet as pq
 
+    # Rows read from an object bring its footer along as schema metadata, and chunks as they were put together:
+    # without both, the same rows make the same bytes.
+    table = table.replace_schema_metadata(None).combine_chunks()
     sink = io.BytesIO()
     with pq.ParquetWriter(sink, table.schema, compression="zstd") as writer:
         writer.write_table(table)
         writer.add_key_value_metadata({FOOTER_KEY: json.dumps(facts, sort_keys=True).encode()})
     return sink.getvalue()
+
+
+def read_rows(lake: Lake, entry: Entry) -> pa.Table:
+    """All rows of an object, without path keys."""
+    import pyarrow.parquet as pq
+
+    table: pa.Table = pq.ParquetFile(lake.path(entry.key)).read()
+    return table
 
 
 def _read(lake: Lake, key: str) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import Any
 from engagement.lake import Entry
 from engagement.tables import engine, units
 from engagement.tables.context import TableContext
-from engagement.tables.objects import CODE_VERSION, Candidate, Outcome, provenance, publish
+from engagement.tables.objects import CODE_VERSION, Candidate, Outcome, provenance, publish, read_rows
 
 
 def is_stale(slot: datetime, sessions: Mapping[str, Any], fragments: Mapping[str, tuple[str, Mapping[str, Any]]]) -> bool:
@@ -34,9 +34,12 @@ def refresh(context: TableContext, slot: datetime, *, rebuild: bool = False) -> 
     def build(old: Entry | None) -> Candidate | None:
         reach = fragments_in_reach(context, slot)
         seen = {entry.key: (entry.version, context.footers.of(entry)) for entry in reach}
-        if not reach or not (rebuild or is_stale(slot, context.footers.of(old), seen)):
+        stale = is_stale(slot, context.footers.of(old), seen)
+        if not reach or not (rebuild or stale):
             return None
         table = _stitched(context, slot, reach)
+        if old and not stale and read_rows(context.lake, old).equals(table):
+            return None  # a rebuild that changes no row leaves the object, though fragments far away have new versions
         times = {name: context.footers.of(_own(reach, slot)).get(name) for name in ("min_event_time", "max_event_time")}
         facts = {"fragments": {entry.key: entry.version for entry in reach}, **provenance(facts for _, facts in seen.values()), **times}
         candidate = Candidate(table, facts)

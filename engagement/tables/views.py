@@ -31,6 +31,10 @@ class NotOneSelect(PermanentError):
     """The text is not exactly one SELECT."""
 
 
+class NotUnderstood(NotOneSelect):
+    """The text is no SQL; ours is the parser's message."""
+
+
 @contextlib.contextmanager
 def open_views(settings: Settings) -> Iterator[duckdb.DuckDBPyConnection]:
     """A connection that sees the tables and no file outside the lake, its configuration locked.
@@ -44,7 +48,7 @@ def open_views(settings: Settings) -> Iterator[duckdb.DuckDBPyConnection]:
         index.sync()
         for name, (table, keys) in VIEWS.items():
             con.execute(f"CREATE VIEW {name if name != 'sessions' else 'stored_sessions'} AS {_select(lake.root, table, keys)}")
-        read_to = index.newest_received_at() or datetime.min.replace(tzinfo=UTC)
+        read_to = index.newest_received_at() or datetime.max.replace(tzinfo=UTC)  # of imports alone, none is open
         # is_open is of the moment, so it is computed: may the session still grow, as far as the log has been read?
         con.execute(f"CREATE VIEW sessions AS SELECT *, open_until >= TIMESTAMPTZ '{read_to.isoformat()}' AS is_open FROM stored_sessions")
         folders = engine.literal([lake.root]), "['" + str(lake.root).replace("'", "''") + "']"
@@ -58,13 +62,13 @@ def open_views(settings: Settings) -> Iterator[duckdb.DuckDBPyConnection]:
 
 
 def require_select(con: duckdb.DuckDBPyConnection, text: str) -> str:
-    """The text, if the engine's own parser finds exactly one SELECT in it; raises NotOneSelect."""
+    """The text, if the engine's own parser finds exactly one SELECT in it; raises NotOneSelect, NotUnderstood."""
     import duckdb
 
     try:
         statements = con.extract_statements(text)
     except duckdb.Error as error:
-        raise NotOneSelect(str(error).strip()) from error
+        raise NotUnderstood(str(error).strip()) from error
     if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
         found = ", ".join(statement.type.name for statement in statements) or "nothing"
         msg = f"only one SELECT can be run here, found: {found}"
@@ -81,4 +85,5 @@ def _select(root: Path, table: str, keys: tuple[str, ...]) -> str:
         return empty
     types = ", ".join(f"'{key}': INTEGER" for key in keys)
     names = ", ".join([*columns, *keys])
-    return f"SELECT {names} FROM read_parquet({engine.literal(paths)}, hive_partitioning = true, hive_types = {{{types}}}, union_by_name = true)"
+    options = f"hive_partitioning = true, hive_types = {{{types}}}, union_by_name = true"
+    return f"SELECT {names} FROM read_parquet({engine.literal(paths)}, {options})"

@@ -44,7 +44,8 @@ class Harness:
         for moment in moments:
             number = len(self.history)
             event = RawEvent(
-                event_id=f"00000000-0000-4000-8000-{number:012d}", user_id=user, session_id=None, event_type="screen_view", event_time=moment,
+                event_id=f"00000000-0000-4000-8000-{number:012d}", user_id=user, session_id=None, event_type="screen_view",
+                event_time=moment,
                 received_at=received or moment, kafka_topic="session", kafka_topic_id="5e" * 16, kafka_partition=0,
                 kafka_offset=number, device_type="iPhone", device_model=None, app_version="1.0", country="DE", screen="Home",
             )  # fmt: skip
