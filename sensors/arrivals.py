@@ -5,6 +5,7 @@ twice; losing it reports them again and loses no hour.
 """
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, cast
@@ -147,15 +148,14 @@ def materializations(new: Iterable[RawFile]) -> list[AssetMaterialization]:
 
 
 def _metadata(found: Sequence[RawFile]) -> dict[str, Any]:
-    rejects: dict[str, int] = {}
-    for raw in found:
-        for reason, count in raw.rejects.items():
-            rejects[reason] = rejects.get(reason, 0) + count
+    rejects: Counter[str] = sum((Counter(raw.rejects) for raw in found), Counter())
+    noticed: Counter[str] = sum((Counter(raw.noticed) for raw in found), Counter())
     event_hours = sorted({units.floor_hour(slot) for raw in found for slot in raw.event_slots})
     return {
         "dagster/partition_row_count": sum(raw.rows for raw in found),
         "objects": len(found),
-        "rejects": rejects,
+        "rejects": dict(rejects),
+        "late_or_out_of_place": dict(noticed),
         "first_event_hour": event_hours[0].isoformat() if event_hours else "",
         "last_event_hour": event_hours[-1].isoformat() if event_hours else "",
         "raw_offsets": {raw.chain.label: raw.end for raw in found},

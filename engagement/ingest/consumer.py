@@ -269,7 +269,7 @@ class Ingest:
     def _write(self, partition: Partition, why: str) -> None:
         where, settings = partition.where, self.settings
         window = TimeWindow.of(self.format.history_start, settings.clock_skew_seconds, settings.lateness_days)
-        batch = rows.build(where, partition.records, window, self.format.slot_minutes)
+        batch = rows.build(where, partition.records, window, self.format.slot_minutes, settings.topics[where.topic])
         try:
             raw = files.write(self.lake, partition.chain, partition.start, partition.end, batch)
         except AlreadyExists:
@@ -299,6 +299,8 @@ class Ingest:
         self.metrics.flushes.labels(topic, why).inc()
         for reason, count in raw.rejects.items():
             self.metrics.rejects.labels(topic, reason).inc(count)
+        for what, count in raw.noticed.items():
+            self.metrics.noticed.labels(topic, what).inc(count)
         try:
             self._consumer.commit(offsets=[TopicPartition(topic, number, raw.end)], asynchronous=True)
         except kafka_errors() as error:  # group offsets only serve lag monitoring (R3)

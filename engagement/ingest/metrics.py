@@ -15,6 +15,9 @@ class Metrics:
         registry = self.registry
         self.records = Counter("engagement_records", "Records read from the log", ["topic"], registry=registry)
         self.rejects = Counter("engagement_rejects", "Records that are no event", ["topic", "reason"], registry=registry)
+        self.noticed = Counter(
+            "engagement_noticed", "Good rows that are late, on another topic or key", ["topic", "what"], registry=registry
+        )
         self.flushes = Counter("engagement_flushes", "Raw objects written", ["topic", "why"], registry=registry)
         self.dropped = Counter("engagement_buffers_dropped", "Buffers given up and read again", ["why"], registry=registry)
         self.gaps = Counter("engagement_gap_offsets", "Offsets the log had lost before they were read", ["topic"], registry=registry)

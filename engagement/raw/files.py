@@ -38,6 +38,8 @@ class RawFile:
     last_received_at: datetime | None = None
     source: str | None = None
     """Name of the imported file."""
+    noticed: dict[str, int] = field(default_factory=dict)
+    """Good rows out of the ordinary, counted (`rows.Batch`)."""
 
     @property
     def key(self) -> str:
@@ -60,6 +62,7 @@ class RawFile:
             "chain": self.chain.label, "start": self.start, "end": self.end, "rows": self.rows, "rejects": self.rejects,
             "event_slots": {slot.isoformat(): rows for slot, rows in self.event_slots.items()}, "gap": self.gap,
             "first_received_at": _text(self.first_received_at), "last_received_at": _text(self.last_received_at), "source": self.source,
+            "noticed": self.noticed,
         })  # fmt: skip
 
     @staticmethod
@@ -69,7 +72,7 @@ class RawFile:
         return RawFile(
             Chain.parse(raw["chain"]), raw["start"], raw["end"], raw["rows"], raw["rejects"],
             {datetime.fromisoformat(slot): rows for slot, rows in raw["event_slots"].items()}, tuple(raw["gap"]) if raw["gap"] else None,
-            _instant(raw["first_received_at"]), _instant(raw["last_received_at"]), raw["source"],
+            _instant(raw["first_received_at"]), _instant(raw["last_received_at"]), raw["source"], raw.get("noticed", {}),
         )  # fmt: skip
 
 
@@ -81,7 +84,8 @@ def write(lake: Lake, chain: Chain, start: int, end: int, batch: Batch, source: 
     received = batch.table["received_at"]
     last = max(received.to_pylist(), default=None) if batch.table.num_rows else None
     raw = RawFile(
-        chain, start, end, batch.table.num_rows, batch.rejects, batch.event_slots, None, batch.first_received_at, last, source
+        chain, start, end, batch.table.num_rows, batch.rejects, batch.event_slots, None, batch.first_received_at, last, source,
+        batch.noticed,
     )  # fmt: skip
     lake.put_new(raw.key, _encode(batch.table, raw))
     return raw

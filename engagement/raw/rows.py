@@ -5,9 +5,9 @@ One row a record, good or bad; a bad one has null typed columns, a `reject_reaso
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from engagement.contract import Event, Reject, TimeWindow, decode
@@ -72,16 +72,27 @@ class Batch:
     min_event_time: datetime | None
     max_event_time: datetime | None
     first_received_at: datetime | None
+    noticed: dict[str, int]
+    """Good rows that are out of the ordinary: `late`, `other_family`, `other_key` (R11)."""
 
 
-def build(where: Coordinates, records: Iterable[Record], window: TimeWindow, slot_minutes: int) -> Batch:
-    """Decode records into rows; never raises for what is in a record."""
+LATE = timedelta(hours=1)
+FAMILIES = {"install": "install", "view_notification": "view_notification", "click_notification": "view_notification"}
+"""Event type -> the topic family that carries it; every other type belongs to `session`."""
+
+
+def build(where: Coordinates, records: Iterable[Record], window: TimeWindow, slot_minutes: int, family: str | None = None) -> Batch:
+    """Decode records into rows; never raises for what is in a record.
+
+    `family` is the topic's own, None where it carries all of them (imports).
+    """
     import pyarrow as pa
 
     records = list(records)
     events: list[Event | None] = []
     reasons: list[str | None] = []
     rejects: dict[str, int] = {}
+    noticed: dict[str, int] = {}
     for record in records:
         try:
             event = decode(record.value)
@@ -93,6 +104,8 @@ def build(where: Coordinates, records: Iterable[Record], window: TimeWindow, slo
         else:
             events.append(event)
             reasons.append(None)
+            for name in _oddities(event, record, family):
+                noticed[name] = noticed.get(name, 0) + 1
     count = len(records)
     bad = [reason is not None for reason in reasons]
     columns = {
@@ -115,7 +128,19 @@ def build(where: Coordinates, records: Iterable[Record], window: TimeWindow, slo
     return Batch(
         pa.table(columns, schema=schema()), rejects, dict(sorted(slots.items())), min(times, default=None), max(times, default=None),
         min((record.received_at for record in records), default=None),
+        noticed,
     )  # fmt: skip
+
+
+def _oddities(event: Event, record: Record, family: str | None) -> Iterator[str]:
+    if family is None:
+        return
+    if record.received_at - event.event_time > LATE:
+        yield "late"
+    if FAMILIES.get(event.event_type, "session") != family:
+        yield "other_family"
+    if record.key != event.user_id.encode():
+        yield "other_key"
 
 
 def from_millis(millis: int) -> datetime:

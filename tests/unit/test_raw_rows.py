@@ -153,3 +153,29 @@ def test_milliseconds_become_exact_instants(millis):
 
 def test_a_record_counts_its_bytes():
     assert record(0, b"abc", key=b"de").size > record(0, None, key=None).size >= 0
+
+
+def test_late_rows_other_families_and_other_keys_are_counted_not_rejected():
+    received = datetime(2026, 3, 11, 12, tzinfo=UTC)
+
+    def record(offset, moment, event_type, key):
+        event = {
+            "event_id": f"00000000-0000-4000-8000-{offset:012d}",
+            "user_id": "u1",
+            "event_type": event_type,
+            "timestamp": moment.isoformat(),
+        }
+        return rows.Record(offset, received, key, json.dumps(event).encode())
+
+    found = [
+        record(0, received, "tap", b"u1"),
+        record(1, received - rows.LATE, "screen_view", b"u1"),
+        record(2, received - rows.LATE - timedelta(microseconds=1), "tap", b"u1"),
+        record(3, received, "install", b"u1"),
+        record(4, received, "click_notification", b"u2"),
+        record(5, received, "tap", None),
+    ]
+    batch = rows.build(WHERE, found, WINDOW, 60, "session")
+    assert batch.rejects == {}
+    assert batch.noticed == {"late": 1, "other_family": 2, "other_key": 2}
+    assert rows.build(WHERE, found, WINDOW, 60).noticed == {}
