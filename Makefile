@@ -37,6 +37,7 @@ lint: .venv/.synced  ## ruff and mypy
 	@.venv/bin/ruff check . && .venv/bin/ruff format --check . && .venv/bin/mypy
 
 bench: setup  ## measurements quoted in the docs; prints them with machine and date
+	@$(PY) bench/full_hour.py
 	@$(PY) bench/latency.py
 
 packages:

@@ -23,9 +23,8 @@ from engagement_assets.definitions import build_definitions
 from engagement_assets.home import instance_home
 from engagement_assets.jobs import DAILY_ASSETS, DAYS_JOB, HOURLY_ASSETS, HOURS_JOB
 from engagement_assets.partitions import day_key, hour_key
-from engagement_assets.steps import REBUILD_TAG
+from resources import tags
 from resources.tables import Tables
-from sensors.arrivals import LANE_TAG, RANGE_END, RANGE_START, UNITS_TAG
 
 CHUNK_HOURS = 24
 ROUNDS = 20
@@ -75,15 +74,15 @@ class LocalRuns:
     def run(self, chunk: Chunk, *, lane: str, rebuild: bool = False, assets: Sequence[str] | None = None) -> ExecuteInProcessResult:
         """Run one chunk; raises RunFailed."""
         key, job_name = (day_key, DAYS_JOB) if chunk.days else (hour_key, HOURS_JOB)
-        tags = {
-            LANE_TAG: lane,
-            UNITS_TAG: f"{'days' if chunk.days else 'hours'}/{chunk.first.isoformat()}/{chunk.last.isoformat()}",
-            RANGE_START: key(chunk.first),
-            RANGE_END: key(chunk.last),
-        } | ({REBUILD_TAG: "true"} if rebuild else {})
+        run_tags = {
+            tags.LANE: lane,
+            tags.UNITS: f"{'days' if chunk.days else 'hours'}/{chunk.first.isoformat()}/{chunk.last.isoformat()}",
+            tags.RANGE_START: key(chunk.first),
+            tags.RANGE_END: key(chunk.last),
+        } | ({tags.REBUILD: "true"} if rebuild else {})
         result = self._definitions.resolve_job_def(job_name).execute_in_process(
             instance=self._instance,
-            tags=tags,
+            tags=run_tags,
             run_config={"loggers": {"console": {"config": {"log_level": self._log_level}}}},
             asset_selection=[AssetKey(name) for name in assets] if assets else None,
             raise_on_error=False,

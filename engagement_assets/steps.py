@@ -17,12 +17,8 @@ from engagement.tables.context import TableContext
 from engagement.tables.objects import Candidate, Outcome
 from engagement_assets.partitions import hour_key, starts_of
 from quality import gates
+from resources import tags
 from resources.tables import Tables
-from sensors.arrivals import FAILED_TAG, RANGE_END, RANGE_START
-
-REBUILD_TAG = "engagement/rebuild"
-BACKFILL_TAG = "dagster/backfill"
-
 
 LAST = {AssetKey(["hourly_engagement"]), AssetKey(["daily_engagement"])}
 """The assets that end a job."""
@@ -41,9 +37,9 @@ def asked_keys(context: AssetExecutionContext) -> list[str]:
     return require_range(sorted(context.partition_keys), context.run.tags)
 
 
-def require_range(keys: list[str], tags: Mapping[str, str]) -> list[str]:
+def require_range(keys: list[str], asked: Mapping[str, str]) -> list[str]:
     """The sorted keys, if they reach both ends of the range in the tags; raises PartitionsDropped."""
-    wanted = (tags.get(RANGE_START), tags.get(RANGE_END))
+    wanted = (asked.get(tags.RANGE_START), asked.get(tags.RANGE_END))
     if wanted[0] and wanted != (keys[0] if keys else None, keys[-1] if keys else None):
         msg = f"asked for partitions {wanted[0]} to {wanted[1]}, Dagster gave {keys[:1]} to {keys[-1:]}: they are no partitions (yet)"
         raise PartitionsDropped(msg)
@@ -52,7 +48,7 @@ def require_range(keys: list[str], tags: Mapping[str, str]) -> list[str]:
 
 def is_rebuild(context: AssetExecutionContext) -> bool:
     """Whether the run makes its units from raw alone (backfills) instead of adding what is new."""
-    return context.run.tags.get(REBUILD_TAG) == "true" or BACKFILL_TAG in context.run.tags
+    return context.run.tags.get(tags.REBUILD) == "true" or tags.BACKFILL in context.run.tags
 
 
 @contextlib.contextmanager
@@ -136,7 +132,7 @@ def fail_at_the_end(context: AssetExecutionContext, tables: Tables) -> None:
     last = context.asset_key in LAST or not LAST & context.selected_asset_keys
     if tables.held and last:
         failed = sorted(starts_of(tables.held))
-        context.instance.add_run_tags(context.run.run_id, {FAILED_TAG: ",".join(start.isoformat() for start in failed)})
+        context.instance.add_run_tags(context.run.run_id, {tags.FAILED: ",".join(start.isoformat() for start in failed)})
         raise UnitsFailed("; ".join(tables.held.values()))
 
 

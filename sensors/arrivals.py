@@ -27,11 +27,10 @@ from dagster import (
 from engagement.raw.files import RawFile
 from engagement.tables import units, waits
 from engagement.tables.context import open_tables
+from resources import tags
 from resources.tables import Tables
 from sensors.planning import Lane, PastRun, Request, plan
 
-LANE_TAG, UNITS_TAG, FAILED_TAG = "engagement/lane", "engagement/units", "engagement/failed"
-RANGE_START, RANGE_END = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
 PRIORITY = {"live": "10", "day": "5", "late": "0"}
 UNDER_WAY = [
     DagsterRunStatus.QUEUED,
@@ -83,52 +82,52 @@ def run_request(request: Request) -> RunRequest:
     """The range run of a plan's request."""
     days = request.lane == "day"
     first, last = (instant.strftime(DAY_FORMAT if days else HOUR_FORMAT) for instant in (request.first, request.last))
-    tags = {
-        LANE_TAG: request.lane,
-        UNITS_TAG: f"{'days' if days else 'hours'}/{request.first.isoformat()}/{request.last.isoformat()}",
-        RANGE_START: first,
-        RANGE_END: last,
+    run_tags = {
+        tags.LANE: request.lane,
+        tags.UNITS: f"{'days' if days else 'hours'}/{request.first.isoformat()}/{request.last.isoformat()}",
+        tags.RANGE_START: first,
+        tags.RANGE_END: last,
         "dagster/priority": PRIORITY[request.lane],
     }
-    return RunRequest(job_name="refresh_days" if days else "refresh_hours", tags=tags)
+    return RunRequest(job_name="refresh_days" if days else "refresh_hours", tags=run_tags)
 
 
 def under_way(instance: DagsterInstance) -> list[Request]:
     """What runs that are queued or running were asked for."""
-    runs = [run for run in instance.get_runs(RunsFilter(statuses=UNDER_WAY)) if LANE_TAG in run.tags and UNITS_TAG in run.tags]
-    return [Request(cast("Lane", run.tags[LANE_TAG]), *_units(run.tags)[1:]) for run in runs]
+    runs = [run for run in instance.get_runs(RunsFilter(statuses=UNDER_WAY)) if tags.LANE in run.tags and tags.UNITS in run.tags]
+    return [Request(cast("Lane", run.tags[tags.LANE]), *_units(run.tags)[1:]) for run in runs]
 
 
 def past_runs(instance: DagsterInstance, kind: str) -> list[PastRun]:
     """Recent finished runs of `hours` or `days`, from the run records alone."""
     found = []
     for record in instance.get_run_records(RunsFilter(statuses=FINISHED), limit=REMEMBERED_RUNS):
-        tags = record.dagster_run.tags
-        if UNITS_TAG not in tags or _units(tags)[0] != kind:
+        found_tags = record.dagster_run.tags
+        if tags.UNITS not in found_tags or _units(found_tags)[0] != kind:
             continue
-        _, first, last = _units(tags)
+        _, first, last = _units(found_tags)
         ended = datetime.fromtimestamp(record.end_time, UTC) if record.end_time else record.update_timestamp.astimezone(UTC)
         started = datetime.fromtimestamp(record.start_time, UTC) if record.start_time else ended
         succeeded = record.dagster_run.status == DagsterRunStatus.SUCCESS
-        found.append(PastRun(first, last, started, ended, succeeded, _failed(tags)))
+        found.append(PastRun(first, last, started, ended, succeeded, _failed(found_tags)))
     return found
 
 
-def _units(tags: Mapping[str, str]) -> tuple[str, datetime, datetime]:
+def _units(found: Mapping[str, str]) -> tuple[str, datetime, datetime]:
     """(`hours` or `days`, first, last) of a run's units tag."""
-    kind, first, last = tags[UNITS_TAG].split("/")
+    kind, first, last = found[tags.UNITS].split("/")
     return kind, datetime.fromisoformat(first), datetime.fromisoformat(last)
 
 
-def _failed(tags: Mapping[str, str]) -> frozenset[datetime] | None:
+def _failed(found: Mapping[str, str]) -> frozenset[datetime] | None:
     """Units that the run itself named as failed at its end."""
-    return frozenset(map(datetime.fromisoformat, tags[FAILED_TAG].split(","))) if FAILED_TAG in tags else None
+    return frozenset(map(datetime.fromisoformat, found[tags.FAILED].split(","))) if tags.FAILED in found else None
 
 
 def free_silent_runs(instance: DagsterInstance, now: datetime) -> None:
     """Fail started runs whose process is gone, so that their lane is free and their hours wait again."""
     for run in instance.get_runs(RunsFilter(statuses=[DagsterRunStatus.STARTED, DagsterRunStatus.STARTING, DagsterRunStatus.CANCELING])):
-        if LANE_TAG not in run.tags:
+        if tags.LANE not in run.tags:
             continue
         events = instance.get_records_for_run(run.run_id, limit=1, ascending=False).records
         if events and now - datetime.fromtimestamp(events[0].timestamp, UTC) > SILENT_AFTER:

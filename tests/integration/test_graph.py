@@ -18,10 +18,11 @@ from engagement.tables import fragments, refresh
 from engagement.tables.context import open_tables
 from engagement_assets import partitions
 from engagement_assets.definitions import build_definitions
-from engagement_assets.steps import RANGE_END, RANGE_START, PartitionsDropped, require_range
+from engagement_assets.steps import PartitionsDropped, require_range
 from quality import gates
 from resources.tables import Tables
-from sensors.arrivals import LANE_TAG, SILENT_AFTER, evaluate
+from resources.tags import LANE, RANGE_END, RANGE_START
+from sensors.arrivals import SILENT_AFTER, evaluate
 from sensors.planning import FIRST_DELAY
 
 NOON = datetime(2026, 3, 10, 12, 10, tzinfo=UTC)
@@ -79,7 +80,7 @@ class Harness:
 
     def asked(self, now: datetime) -> list[tuple]:
         tags = [request.tags for request in self.tick(now).run_requests]
-        return [(tag[LANE_TAG], tag["dagster/asset_partition_range_start"], tag["dagster/asset_partition_range_end"]) for tag in tags]
+        return [(tag[LANE], tag["dagster/asset_partition_range_start"], tag["dagster/asset_partition_range_end"]) for tag in tags]
 
 
 @pytest.fixture
@@ -178,7 +179,7 @@ def test_a_unit_that_a_gate_refuses_keeps_its_last_good_object_and_the_others_ar
     lake.settle()
     good = lake_helpers.table(lake.settings, "SELECT event_id FROM events WHERE hour = 12")
     lake.arrive(NOON - timedelta(minutes=50), NOON + timedelta(minutes=1))
-    (request,) = [item for item in lake.tick(NOON).run_requests if item.tags[LANE_TAG] == "live"]
+    (request,) = [item for item in lake.tick(NOON).run_requests if item.tags[LANE] == "live"]
     real = gates.judge
 
     def judge(context, table, candidate):

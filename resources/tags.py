@@ -1,0 +1,19 @@
+"""Names of run tags that sensors set and assets read. What each value means stands beside its name."""
+
+LANE = "engagement/lane"
+"""live, late, day or backfill: at most one run a lane (dagster.yaml)."""
+
+UNITS = "engagement/units"
+"""`hours/FIRST/LAST` or `days/FIRST/LAST`, ISO instants, both included: what a run was asked for."""
+
+FAILED = "engagement/failed"
+"""Comma-separated ISO instants: the units that the run itself named as failed."""
+
+REBUILD = "engagement/rebuild"
+"""`true`: make the units from raw alone."""
+
+RANGE_START, RANGE_END = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
+"""Dagster's own: partition keys of a range run, both included."""
+
+BACKFILL = "dagster/backfill"
+"""Dagster's own: set on runs of a backfill from the UI."""
