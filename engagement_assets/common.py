@@ -1,11 +1,10 @@
-"""What all assets share: their groups, freshness SLAs and column schemas as Dagster shows them."""
+"""What all table assets share: their freshness SLAs, backfill policy, and column schemas as Dagster shows them."""
 
-from __future__ import annotations
-
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Any
 
-from dagster import BackfillPolicy, FreshnessPolicy, TableColumn, TableSchema
+from dagster import AssetDep, AssetsDefinition, BackfillPolicy, FreshnessPolicy, PartitionsDefinition, TableColumn, TableSchema, asset
 
 from engagement.tables import schemas
 
@@ -17,6 +16,30 @@ DAY_SLA = FreshnessPolicy.time_window(fail_window=timedelta(minutes=20), warn_wi
 
 BACKFILL = BackfillPolicy.multi_run(max_partitions_per_run=24)
 """A backfill from the UI runs in chunks of a day of hours, each one contiguous range run."""
+
+
+def table_asset(
+    name: str,
+    table: str,
+    *,
+    deps: Sequence[str | AssetDep],
+    partitions_def: PartitionsDefinition[str],
+    group: str,
+    description: str,
+    sla: FreshnessPolicy = LIVE_SLA,
+) -> Callable[[Callable[..., None]], AssetsDefinition]:
+    """The `@asset` of one of our tables."""
+    return asset(
+        name=name,
+        deps=deps,
+        partitions_def=partitions_def,
+        group_name=group,
+        description=description,
+        backfill_policy=BACKFILL,
+        freshness_policy=sla,
+        kinds={"duckdb", "parquet"},
+        metadata=column_schema(table),
+    )
 
 
 def column_schema(table: str) -> dict[str, Any]:

@@ -3,11 +3,11 @@
 from datetime import date, datetime
 from itertools import groupby
 
-from dagster import AssetExecutionContext, AssetsDefinition, asset
+from dagster import AssetExecutionContext, AssetsDefinition
 
 from engagement.tables import big_table, units
 from engagement_assets import steps
-from engagement_assets.common import BACKFILL, DAY_SLA, LIVE_SLA, column_schema
+from engagement_assets.common import DAY_SLA, table_asset
 from engagement_assets.partitions import Partitions, day_key, hour_key, parse_days, parse_hours
 from resources.tables import Tables
 
@@ -15,14 +15,12 @@ from resources.tables import Tables
 def assets(partitions: Partitions) -> list[AssetsDefinition]:
     """The two assets of the big table."""
 
-    @asset(
-        partitions_def=partitions.hours,
+    @table_asset(
+        "hourly_engagement",
+        units.BIG_TABLE,
         deps=["sessions", "user_activity"],
-        group_name="aggregated",
-        backfill_policy=BACKFILL,
-        freshness_policy=LIVE_SLA,
-        kinds={"duckdb", "parquet"},
-        metadata=column_schema(units.BIG_TABLE),
+        partitions_def=partitions.hours,
+        group="aggregated",
         description="Hour rows of daily_aggregates_with_dimensions, every subset of the dimensions also as ALL (R8).",
     )
     def hourly_engagement(context: AssetExecutionContext, tables: Tables) -> None:
@@ -32,15 +30,14 @@ def assets(partitions: Partitions) -> list[AssetsDefinition]:
                 _refresh_hours(context, tables, day, list(found))
         steps.fail_at_the_end(context, tables)
 
-    @asset(
-        partitions_def=partitions.days,
+    @table_asset(
+        "daily_engagement",
+        units.BIG_TABLE,
         deps=["sessions", "user_activity"],
-        group_name="aggregated",
-        backfill_policy=BACKFILL,
-        freshness_policy=DAY_SLA,
-        kinds={"duckdb", "parquet"},
-        metadata=column_schema(units.BIG_TABLE),
+        partitions_def=partitions.days,
+        group="aggregated",
         description="Day rows of daily_aggregates_with_dimensions; active_users is DAU, counted on user facts (R8).",
+        sla=DAY_SLA,
     )
     def daily_engagement(context: AssetExecutionContext, tables: Tables) -> None:
         for day in parse_days(steps.asked_keys(context)):

@@ -3,12 +3,12 @@
 from collections.abc import Callable
 from datetime import datetime
 
-from dagster import AssetDep, AssetExecutionContext, AssetsDefinition, asset
+from dagster import AssetDep, AssetExecutionContext, AssetsDefinition
 
 from engagement.tables import activity, events, fragments, units
 from engagement.tables.objects import Outcome
 from engagement_assets import steps
-from engagement_assets.common import BACKFILL, LIVE_SLA, column_schema
+from engagement_assets.common import table_asset
 from engagement_assets.partitions import RAW_REACH, Partitions, parse_hours
 from resources.tables import Tables
 
@@ -28,44 +28,37 @@ def by_slot(context: AssetExecutionContext, tables: Tables, refresh: Refresh) ->
 def assets(partitions: Partitions) -> list[AssetsDefinition]:
     """The assets made from one event hour's raw rows alone."""
 
-    @asset(
-        name="events",
-        partitions_def=partitions.hours,
+    @table_asset(
+        "events",
+        units.EVENTS,
         deps=[AssetDep("raw_events", partition_mapping=RAW_REACH)],
-        group_name="processed",
-        backfill_policy=BACKFILL,
-        freshness_policy=LIVE_SLA,
-        kinds={"duckdb", "parquet"},
-        metadata=column_schema(units.EVENTS),
+        partitions_def=partitions.hours,
+        group="processed",
         description="One row per event: typed, enriched, copies dropped (R6). By event hour.",
     )
     def events_asset(context: AssetExecutionContext, tables: Tables) -> None:
         by_slot(context, tables, events.refresh)
 
-    @asset(
-        partitions_def=partitions.hours,
+    @table_asset(
+        "session_fragments",
+        units.FRAGMENTS,
         deps=["events"],
-        group_name="processed",
-        backfill_policy=BACKFILL,
-        freshness_policy=LIVE_SLA,
-        kinds={"duckdb", "parquet"},
-        metadata=column_schema(units.FRAGMENTS),
+        partitions_def=partitions.hours,
+        group="processed",
         description="What one slot alone says about one owner's session: start, end, counts, ordered path (R7).",
     )
-    def session_fragments(context: AssetExecutionContext, tables: Tables) -> None:
+    def fragments_asset(context: AssetExecutionContext, tables: Tables) -> None:
         by_slot(context, tables, fragments.refresh)
 
-    @asset(
-        partitions_def=partitions.hours,
+    @table_asset(
+        "user_activity",
+        units.ACTIVITY,
         deps=["events"],
-        group_name="processed",
-        backfill_policy=BACKFILL,
-        freshness_policy=LIVE_SLA,
-        kinds={"duckdb", "parquet"},
-        metadata=column_schema(units.ACTIVITY),
+        partitions_def=partitions.hours,
+        group="processed",
         description="One row per user, dimensions and slot, with counts: what distinct counts are made from (R8).",
     )
-    def user_activity(context: AssetExecutionContext, tables: Tables) -> None:
+    def activity_asset(context: AssetExecutionContext, tables: Tables) -> None:
         by_slot(context, tables, activity.refresh)
 
-    return [events_asset, session_fragments, user_activity]
+    return [events_asset, fragments_asset, activity_asset]
