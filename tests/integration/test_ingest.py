@@ -14,8 +14,11 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType
 from helpers import eventually
 
+from engagement import settings as settings_module
 from engagement.lake import open_lake
 from engagement.raw import files
+from engagement.stack import topics
+from engagement.stack.broker import Broker
 
 ROOT = str(Path(__file__).parent.parent.parent)
 
@@ -186,3 +189,36 @@ def test_a_lake_that_cannot_be_written_loses_nothing(kafka_settings):
     child.send_signal(signal.SIGTERM)
     child.communicate(timeout=60)
     assert_exactly_the_log(kafka_settings)
+
+
+def test_a_broker_that_is_away_at_the_start_and_later_is_waited_for_and_nothing_is_lost(tmp_path):
+    broker = Broker(tmp_path / "kafka")
+    with broker:  # to know its port and to have topics; then it goes away
+        settings = settings_module.load(
+            environ={},
+            folder=tmp_path,
+            kafka_bootstrap_servers=broker.bootstrap,
+            topic_partitions=2,
+            lake_url=str(tmp_path / "lake"),
+            state_dir=tmp_path / "state",
+        )
+        topics.ensure(settings)
+    child = ingest(settings, ENGAGEMENT_FLUSH_SECONDS="1")
+    lines = [child.stderr.readline()]
+    assert "broker_away" in lines[0]
+    broker.start()
+    try:
+        produce(settings, 0, 200)
+        eventually(lambda: len(rows_of(settings)) == 600, 60)
+        broker.stop()
+        broker.start()
+        produce(settings, 200, 200)
+        eventually(lambda: len(rows_of(settings)) == 1200, 60)
+        child.send_signal(signal.SIGTERM)
+        _, errors = child.communicate(timeout=60)
+        assert child.returncode == 0, errors
+        assert sum("broker_away" in line for line in [*lines, *errors.splitlines()]) <= 3, "said once each time, not at every try"
+        assert_exactly_the_log(settings)
+    finally:
+        child.kill()
+        broker.stop()
