@@ -35,7 +35,8 @@ def refresh(context: TableContext, slot: datetime, *, rebuild: bool = False) -> 
         reach = fragments_in_reach(context, slot)
         seen = {entry.key: (entry.version, context.footers.of(entry)) for entry in reach}
         stale = is_stale(slot, context.footers.of(old), seen)
-        if not reach or not (rebuild or stale):
+        something = old is not None or _own(reach, slot) is not None  # a slot without fragments has no session to hold
+        if not something or not (rebuild or stale):
             return None
         table = _stitched(context, slot, reach)
         if old and not stale and read_rows(context.lake, old).equals(table):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+from datetime import UTC, datetime
 from pathlib import Path
 
 import lake_helpers
@@ -36,6 +37,22 @@ def assert_equals_oracle(context, history, mode="gap", limit=1000):
     for period in ("hour", "day"):
         found = normalized(lake_helpers.big_table(settings_, period))
         assert found == normalized(oracle.aggregates(history, period, limit=limit, mode=mode))
+
+
+def test_a_rebuild_makes_no_object_of_a_slot_without_events(tmp_path):
+    moment = datetime(2026, 3, 11, 10, 5, tzinfo=UTC)
+    event = oracle.RawEvent(
+        event_id="00000000-0000-4000-8000-000000000000", user_id="u1", session_id=None, event_type="tap", event_time=moment,
+        received_at=moment, kafka_topic="session", kafka_topic_id="5e" * 16, kafka_partition=0, kafka_offset=0,
+        device_type=None, device_model=None, app_version=None, country=None, screen=None,
+    )  # fmt: skip
+    with lake_helpers.tables_of(tmp_path, slot_minutes=20) as context:
+        lake_helpers.write(context, [event])
+        refresh.until_nothing_waits(context)
+        made = [entry.key for entry in context.lake.list("processed")]
+        refresh.hours(context, [units.floor_hour(moment)], rebuild=True)
+        assert [entry.key for entry in context.lake.list("processed")] == made
+        assert all("slot-00" in key for key in made)
 
 
 @relaxed
