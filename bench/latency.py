@@ -17,12 +17,15 @@ import platform
 import subprocess
 import sys
 import tempfile
+import threading
+import time
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from engagement.stack import jars, processes
 from engagement.stack.broker import HOST, Broker
+from engagement.stack.supervisor import MARK
 
 ROOT = Path(__file__).resolve().parent.parent
 FLUSH_SECONDS = (10, 60)
@@ -35,6 +38,7 @@ COLUMNS = (
     "rows_raw",
     "rows_rejected",
     "duplicates_dropped",
+    "peak_memory_mib",
 )
 
 
@@ -64,6 +68,8 @@ def run(flush: int, rate: float, seconds: int) -> dict[str, Any] | None:
             [sys.executable, "-m", "engagement", "demo", "--seconds", str(seconds), "--rate", str(rate)],
             cwd=ROOT, env=environment(Path(folder), broker.bootstrap, flush), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         )  # fmt: skip
+        peak = Peak(Path(folder) / "state", broker)
+        peak.start()
         try:
             output, said = command.communicate(timeout=seconds + STOP_SECONDS)
         except subprocess.TimeoutExpired:
@@ -72,7 +78,32 @@ def run(flush: int, rate: float, seconds: int) -> dict[str, Any] | None:
         if command.returncode or not output.strip():
             print(said, file=sys.stderr)
             return None
-        return dict(json.loads(output))
+        return dict(json.loads(output)) | {"peak_memory_mib": peak.mib}
+
+
+class Peak(threading.Thread):
+    """The greatest proportional memory (PSS) of all processes of a demo and its broker, looked at every few seconds."""
+
+    def __init__(self, state: Path, broker: Broker) -> None:
+        super().__init__(daemon=True)
+        self._state, self._broker = str(state.resolve()), broker
+        self.mib = 0
+
+    def run(self) -> None:
+        """Look until the broker is gone."""
+        while self._broker.pid:
+            pids = [*processes.marked(MARK, self._state), self._broker.pid]
+            self.mib = max(self.mib, sum(pss_kib(pid) for pid in pids if pid) // 1024)
+            time.sleep(3)
+
+
+def pss_kib(pid: int) -> int:
+    """Proportional memory of one process; 0 where it is gone."""
+    try:
+        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    except OSError:
+        return 0
+    return sum(int(line.split()[1]) for line in lines if line.startswith("Pss:"))
 
 
 def environment(folder: Path, bootstrap: str, flush: int) -> dict[str, str]:

@@ -11,7 +11,7 @@ import difflib
 import os
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -214,15 +214,11 @@ def _checked(settings: Settings, folder: Path) -> Settings:
     if "://" in settings.lake_url:
         msg = f"{PREFIX}LAKE_URL={settings.lake_url!r}: must be a folder; other stores are not supported yet"
         raise SettingsError(msg)
-    absolute = {
+    absolute: dict[str, Any] = {
         "lake_url": str((folder / settings.lake_url).resolve()),
         "state_dir": (folder / settings.state_dir).resolve(),
     }
-    return _replace(settings, **absolute)
-
-
-def _replace(settings: Settings, **changes: Any) -> Settings:
-    return Settings(**({item.name: getattr(settings, item.name) for item in fields(Settings)} | changes))
+    return replace(settings, **absolute)
 
 
 def _unknown(name: str, valid: list[str], where: str) -> str:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from dagster import AssetSelection, in_process_executor
-from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition, define_asset_job
+from typing import Any
+
+from dagster import AssetSelection, define_asset_job, in_process_executor
 
 HOURS_JOB, DAYS_JOB = "refresh_hours", "refresh_days"
 HOURLY_ASSETS = ("events", "session_fragments", "user_activity", "sessions", "hourly_engagement")
 DAILY_ASSETS = ("daily_engagement",)
 
 
-def jobs() -> list[UnresolvedAssetJobDefinition]:
+def jobs() -> list[Any]:
     """The jobs that sensors, schedules and the command line run."""
     return [
         define_asset_job(

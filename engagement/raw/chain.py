@@ -5,7 +5,6 @@ No clock, no store, no Kafka: `ingest.consumer` and `ingest.importer` call these
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 from engagement.errors import PermanentError
@@ -29,11 +28,6 @@ class Resume:
 
     offset: int
     gap_end: int | None = None
-
-
-def newest(links: Iterable[Link]) -> Link | None:
-    """The link with the greatest start: not the greatest end, not the last path (R3)."""
-    return max(links, key=lambda link: link.start, default=None)
 
 
 def resume(last: Link | None, low: int, high: int, shown: str) -> Resume:

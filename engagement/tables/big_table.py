@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import date, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -15,10 +15,10 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 
-def inputs_of(slots: Sequence[datetime], listing: dict[str, Entry]) -> dict[str, str]:
-    """Key -> version of the user_activity and sessions objects of these slots, as a listing shows them."""
-    keys = [units.slot_key(table, slot) for slot in slots for table in (units.ACTIVITY, units.SESSIONS)]
-    return {key: listing[key].version for key in keys if key in listing}
+def inputs_of(slots: Sequence[datetime], entry_of: Callable[[str], Entry | None]) -> dict[str, str]:
+    """Key -> version of the user_activity and sessions objects of these slots; `entry_of` asks a listing or the lake."""
+    keys = (units.slot_key(table, slot) for slot in slots for table in (units.ACTIVITY, units.SESSIONS))
+    return {entry.key: entry.version for key in keys if (entry := entry_of(key))}
 
 
 def refresh_hours(context: TableContext, day: date, hours: Sequence[datetime], *, rebuild: bool = False) -> dict[datetime, Outcome]:
@@ -35,7 +35,7 @@ def refresh_hours(context: TableContext, day: date, hours: Sequence[datetime], *
             answer.clear()
         made.update(context.footers.of(old).get("hours", {}))
         for hour in hours:
-            inputs = _present_inputs(context, units.slots_of(hour, context.format.slot_minutes))
+            inputs = inputs_of(units.slots_of(hour, context.format.slot_minutes), context.lake.stat)
             before = made.get(hour.isoformat(), {})
             if not inputs or (not rebuild and before.get("inputs") == inputs and _same_rule(context, before)):
                 continue
@@ -65,7 +65,7 @@ def refresh_day(context: TableContext, day: date, *, rebuild: bool = False) -> O
     def build(old: Entry | None) -> Candidate | None:
         facts = context.footers.of(old)
         slots = [slot for hour in units.hours_of(day) for slot in units.slots_of(hour, context.format.slot_minutes)]
-        inputs = _present_inputs(context, slots)
+        inputs = inputs_of(slots, context.lake.stat)
         if not inputs or (not rebuild and facts.get("inputs") == inputs and _same_rule(context, facts)):
             return None
         candidate = _candidate(context, list(inputs), None)
@@ -80,11 +80,6 @@ def refresh_day(context: TableContext, day: date, *, rebuild: bool = False) -> O
 def _same_rule(context: TableContext, facts: Mapping[str, Any]) -> bool:
     """Whether rows were made by the present code and limit."""
     return facts.get("code") == CODE_VERSION and facts.get("max_values") == context.settings.max_dimension_values
-
-
-def _present_inputs(context: TableContext, slots: Sequence[datetime]) -> dict[str, str]:
-    keys = [units.slot_key(table, slot) for slot in slots for table in (units.ACTIVITY, units.SESSIONS)]
-    return {entry.key: entry.version for key in keys if (entry := context.lake.stat(key))}
 
 
 def _candidate(context: TableContext, keys: list[str], hour: datetime | None) -> Candidate:

@@ -6,7 +6,7 @@ The assets call the same builders one by one; this module only fixes their order
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import date, datetime
+from datetime import datetime
 from itertools import groupby
 
 from engagement.tables import activity, big_table, events, fragments, sessions, units, waits
@@ -31,5 +31,5 @@ def until_nothing_waits(context: TableContext, rounds: int = 20) -> int:
             return number
         hours(context, list(waiting.hours))
         for day in {*waiting.days, *(hour.date() for hour in waiting.hours)}:
-            big_table.refresh_day(context, date(day.year, day.month, day.day))
+            big_table.refresh_day(context, day)
     return rounds

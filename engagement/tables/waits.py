@@ -72,7 +72,7 @@ def waiting_for_inputs(inputs: Mapping[str, Entry], made: Mapping[datetime, Mapp
     """Hours whose user activity or sessions are other versions than their hour rows were made from."""
     hours = {units.floor_hour(units.slot_of_key(key)) for key in inputs}
     return {
-        hour: "inputs" for hour in hours if made.get(hour, {}).get("inputs") != inputs_of(units.slots_of(hour, slot_minutes), dict(inputs))
+        hour: "inputs" for hour in hours if made.get(hour, {}).get("inputs") != inputs_of(units.slots_of(hour, slot_minutes), inputs.get)
     }
 
 
@@ -93,7 +93,7 @@ def waiting_days(inputs: Mapping[str, Entry], made: Mapping[date, Mapping[str, A
         day: "inputs"
         for day in _days(inputs)
         if made.get(day, {}).get("inputs")
-        != inputs_of([slot for hour in units.hours_of(day) for slot in units.slots_of(hour, slot_minutes)], dict(inputs))
+        != inputs_of([slot for hour in units.hours_of(day) for slot in units.slots_of(hour, slot_minutes)], inputs.get)
     }
 
 

@@ -9,7 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engagement.errors import PermanentError
-from engagement.raw.chain import AheadOfLog, Link, Resume, newest, resume
+from engagement.lake import Lake
+from engagement.raw import files
+from engagement.raw.chain import AheadOfLog, Link, Resume, resume
 from engagement.raw.files import RawFile
 from engagement.raw.names import Chain, import_chain, parse_key, topic_chain
 
@@ -108,18 +110,12 @@ def test_the_ingest_hour_is_the_first_records_and_a_gap_has_none():
 # Chaining
 
 
-def test_the_newest_link_has_the_greatest_start_not_the_greatest_end():
-    assert newest([Link(0, 900), Link(10, 20), Link(5, 1000)]) == Link(10, 20)
-
-
-def test_an_empty_chain_has_no_newest_link():
-    assert newest([]) is None
-
-
-@given(st.lists(st.builds(Link, OFFSETS, OFFSETS), min_size=1), st.randoms())
-def test_the_newest_link_does_not_depend_on_the_order_of_a_listing(links, random):
-    shuffled = random.sample(links, len(links))
-    assert newest(shuffled).start == max(link.start for link in links)
+def test_the_last_link_has_the_greatest_start_not_the_greatest_end(tmp_path):
+    lake, chain = Lake(tmp_path), topic_chain("session", "5e" * 16, 0)
+    assert files.last_link(lake, chain) is None
+    for start, end in ((0, 900), (10, 20), (5, 1000)):
+        files.write_gap(lake, chain, start, end)
+    assert files.last_link(lake, chain) == Link(10, 20)
 
 
 def test_an_empty_chain_goes_on_at_0():
