@@ -28,10 +28,11 @@ demo: setup  ## the whole product on this machine with live data; prints the add
 	@.venv/bin/engagement demo
 
 test: setup packages  ## every test: unit, integration (real broker, real Dagster), end to end (real page)
-	@$(PY) -m pytest tests
+	@$(PY) -m pytest tests/e2e tests/integration
+	@$(PY) -m pytest -n auto tests/unit
 
 test-unit: .venv/.synced  ## the fast tests: no broker, no daemon, no browser
-	@$(PY) -m pytest tests/unit
+	@$(PY) -m pytest -n auto tests/unit
 
 lint: .venv/.synced  ## ruff and mypy
 	@.venv/bin/ruff check . && .venv/bin/ruff format --check . && .venv/bin/mypy

@@ -19,7 +19,7 @@ from engagement.tables.context import open_tables
 
 
 def settings_of(folder: Path, **overrides):
-    return settings_module.load({}, folder, lake_url=str(folder / "lake"), state_dir=folder / "state", **overrides)
+    return settings_module.load({}, folder, lake_url=str(folder / "lake"), state_dir=folder / "state", **{"threads": 1, **overrides})
 
 
 @contextmanager

@@ -18,7 +18,7 @@ HALF_HOUR = timedelta(minutes=30)
 NOON = datetime(2026, 3, 10, 12, tzinfo=UTC)
 MIDNIGHT = datetime(2026, 3, 10, tzinfo=UTC)
 NEXT_MIDNIGHT = datetime(2026, 3, 11, tzinfo=UTC)
-LAW = settings(max_examples=100, deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow])
+LAW = settings(max_examples=40, deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 def row(number: int, event_time: datetime, **other) -> RawEvent:

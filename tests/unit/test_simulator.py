@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from itertools import islice, pairwise
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from engagement import contract
@@ -85,7 +85,8 @@ def test_identities_are_unique():
     assert len({contract.decode(record.value).event_id for record in records}) == len(records)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
+@example(seed=27589, users=91, rate=37.0, late=0.19088419647757243, duplicates=0.10546875, malformed=0.28125)  # cut inside a character
 @given(
     seed=st.integers(0, 2**63), users=st.integers(1, 10_000), rate=st.floats(0.5, 5000),
     late=st.floats(0, 0.3), duplicates=st.floats(0, 0.3), malformed=st.floats(0, 0.3),

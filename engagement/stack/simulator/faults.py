@@ -46,8 +46,9 @@ class Malformed(NamedTuple):
 
 
 def _cut(rng: Random, found: Occurrence) -> bytes:
+    """Broken JSON, still whole characters: half of one would be another fault."""
     whole = encode(found.document)
-    return whole[: rng.randint(1, len(whole) - 1)]
+    return whole[: rng.randint(1, len(whole) - 1)].decode(errors="ignore").encode()
 
 
 def _invalid_utf8(_: Random, found: Occurrence) -> bytes:
