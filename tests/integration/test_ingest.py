@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import urllib.request
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -17,7 +18,7 @@ from helpers import eventually
 from engagement import settings as settings_module
 from engagement.lake import open_lake
 from engagement.raw import files
-from engagement.stack import topics
+from engagement.stack import processes, topics
 from engagement.stack.broker import Broker
 
 ROOT = str(Path(__file__).parent.parent.parent)
@@ -117,17 +118,25 @@ def test_every_record_is_in_the_lake_once_after_a_kill_and_a_restart(kafka_setti
     assert_exactly_the_log(kafka_settings)
 
 
+def records_read(port: int) -> int:
+    """What the consumer says it has read from the log."""
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
+            lines = answer.read().decode().splitlines()
+    except OSError:
+        return 0
+    return sum(int(float(line.split()[-1])) for line in lines if line.startswith("engagement_records_total"))
+
+
 def test_sigterm_writes_what_is_buffered_and_leaves(kafka_settings):
-    child = ingest(kafka_settings, ENGAGEMENT_FLUSH_SECONDS="3600")
+    (port,) = processes.free_ports("127.0.0.1", 1)
     produce(kafka_settings, 0, 300)
-    lines: list[str] = []
-    while not any("positioned" in line for line in lines[-1:]):
-        lines.append(child.stderr.readline())
+    child = ingest(kafka_settings, ENGAGEMENT_FLUSH_SECONDS="3600", ENGAGEMENT_METRICS_PORT=str(port))
+    eventually(lambda: records_read(port) == 900, 60)
+    assert rows_of(kafka_settings) == []
     child.send_signal(signal.SIGTERM)
     _, errors = child.communicate(timeout=60)
     assert child.returncode == 0, errors
-    child = ingest(kafka_settings, "--until-idle")
-    child.communicate(timeout=60)
     assert_exactly_the_log(kafka_settings)
 
 
