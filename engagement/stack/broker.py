@@ -106,8 +106,7 @@ class Broker:
             self._lock = None
 
     def _format(self, properties: Path, log: IO[bytes]) -> None:
-        identity = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
-        child = processes.start(_java(self.data_dir, "kafka.tools.StorageTool", "format", "-t", identity, "-c", str(properties)), log)
+        child = processes.start(_java(self.data_dir, "kafka.tools.StorageTool", "format", "-t", cluster_id(), "-c", str(properties)), log)
         try:
             code = child.wait(READY_SECONDS)
         finally:
@@ -131,6 +130,17 @@ class Broker:
                     return
         msg = f"the broker did not answer within {READY_SECONDS:.0f} s; its log: {self.log_path}"
         raise BrokerFailed(msg)
+
+
+def cluster_id() -> str:
+    """A new cluster's identity: 16 random bytes in URL-safe base64.
+
+    Never with a dash in front: one of 64 has it, and the storage tool then takes it for an option.
+    """
+    while True:
+        identity = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+        if not identity.startswith("-"):
+            return identity
 
 
 def server_properties(data_dir: Path, port: int, controller_port: int) -> str:

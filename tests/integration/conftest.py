@@ -5,6 +5,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from confluent_kafka import Consumer, KafkaException, TopicPartition
+from helpers import eventually
 
 from engagement import settings as settings_module
 from engagement.settings import Settings
@@ -33,4 +35,19 @@ def kafka_settings(broker: Broker, tmp_path: Path) -> Settings:
         state_dir=tmp_path / "state",
     )
     topics.ensure(settings)
+    eventually(lambda: has_leaders(settings))
     return settings
+
+
+def has_leaders(settings: Settings) -> bool:
+    """Whether every partition of the new topics answers: the broker says "created" a moment before it leads them."""
+    consumer = Consumer({"bootstrap.servers": settings.kafka_bootstrap_servers, "group.id": "none"})
+    try:
+        for topic in settings.topics:
+            for number in range(settings.topic_partitions):
+                consumer.get_watermark_offsets(TopicPartition(topic, number), timeout=5)
+    except KafkaException:
+        return False
+    finally:
+        consumer.close()
+    return True
