@@ -27,10 +27,12 @@ def refresh(context: TableContext, slot: datetime, *, rebuild: bool = False) -> 
 
     def build(old: Entry | None) -> Candidate | None:
         facts = context.footers.of(old)
-        if events is None or (not rebuild and facts.get("events") == events.version and facts["code"] == CODE_VERSION):
+        if events is None:
+            return None
+        same_inputs = facts.get("events") == events.version and facts.get("code") == CODE_VERSION
+        if same_inputs and not rebuild:
             return None
         candidate = _candidate(context, slot, events, old, facts)
-        same_inputs = facts.get("events") == events.version and facts.get("code") == CODE_VERSION
         return None if same_inputs and not engine.scalar(context.con, "SELECT count(*) FROM changed_owners") else candidate
 
     with context.lake.lock(LOCK):
