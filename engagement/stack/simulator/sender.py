@@ -5,7 +5,6 @@ Decides nothing about content. Pacing compares each record's own due time with t
 
 from __future__ import annotations
 
-import logging
 import time
 from collections import Counter
 from dataclasses import dataclass, field
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from confluent_kafka import KafkaError, KafkaException, Producer
 
 from engagement.errors import PermanentError, TransientError
+from engagement.ingest.kafka import silent
 from engagement.stack.simulator.faults import GROUPS
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ class Sender:
                     "error_cb": self._on_error,
                 }
             ),
-            logger=_silent(),
+            logger=silent(),
         )
 
     def wait_for_topics(self) -> None:
@@ -181,11 +181,3 @@ def paced(
 
 def _now() -> datetime:
     return datetime.now(UTC)
-
-
-def _silent() -> logging.Logger:
-    """A logger that drops: librdkafka repeats a connection error at every attempt; here it is told once."""
-    logger = logging.getLogger("engagement.simulator.librdkafka")
-    logger.addHandler(logging.NullHandler())
-    logger.propagate = False
-    return logger
