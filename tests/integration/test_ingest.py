@@ -2,104 +2,18 @@
 
 from __future__ import annotations
 
-import json
-import os
 import signal
-import subprocess
-import sys
-import urllib.request
-from pathlib import Path
 
-import pyarrow.parquet as pq
-from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka import TopicPartition
 from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType
 from helpers import eventually
+from ingest_helpers import assert_exactly_the_log, ingest, produce, records_read, rows_of
 
 from engagement import settings as settings_module
 from engagement.lake import open_lake
 from engagement.raw import files
 from engagement.stack import processes, topics
 from engagement.stack.broker import Broker
-
-ROOT = str(Path(__file__).parent.parent.parent)
-
-# The broker gives a killed member's partitions away after its session timeout: 45 s by default, too long for a test.
-FAST_GROUP = {"ENGAGEMENT_KAFKA__session__timeout__ms": "6000", "ENGAGEMENT_KAFKA__heartbeat__interval__ms": "1000"}
-
-
-def environment(settings, **extra) -> dict[str, str]:
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith("ENGAGEMENT_")}
-    return {**inherited, **settings.environment(), "PYTHONPATH": ROOT, "ENGAGEMENT_METRICS_PORT": "0", **FAST_GROUP, **extra}
-
-
-def ingest(settings, *arguments: str, **extra) -> subprocess.Popen:
-    argv = [sys.executable, "-m", "engagement", "ingest", *arguments]
-    return subprocess.Popen(argv, env=environment(settings, **extra), stderr=subprocess.PIPE, text=True)
-
-
-def produce(settings, first: int, count: int) -> None:
-    producer = Producer({"bootstrap.servers": settings.kafka_bootstrap_servers, "acks": "all"})
-    for number in range(first, first + count):
-        user = f"u{number % 50}"
-        event = {
-            "event_id": f"00000000-0000-4000-8000-{number:012d}",
-            "user_id": user,
-            "event_type": "tap",
-            "timestamp": "2026-11-24T12:00:00Z" if number % 7 else "not a time",
-        }
-        value = json.dumps(event).encode() if number % 11 else b"{broken"
-        for family in settings.topics:
-            producer.produce(family, value, user.encode(), headers=[("n", str(number).encode())])
-        producer.poll(0)
-    producer.flush()
-
-
-def log_of(settings) -> dict[tuple[str, int, int], tuple]:
-    """Every record the broker holds, read by a plain client."""
-    consumer = Consumer({"bootstrap.servers": settings.kafka_bootstrap_servers, "group.id": "test-reader", "enable.auto.commit": False})
-    found, left = {}, 0
-    for topic in settings.topics:
-        for number in consumer.list_topics(topic).topics[topic].partitions:
-            low, high = consumer.get_watermark_offsets(TopicPartition(topic, number))
-            left += high - low
-            consumer.incremental_assign([TopicPartition(topic, number, low)])
-    while left:
-        for message in consumer.consume(min(left, 1000), 1.0):
-            found[message.topic(), message.partition(), message.offset()] = (
-                message.key(),
-                message.value(),
-                message.timestamp()[1],
-                dict(message.headers() or ()),
-            )
-            left -= 1
-    consumer.close()
-    return found
-
-
-def rows_of(settings) -> list[dict]:
-    lake, _ = open_lake(settings)
-    return [row for chain, start in sorted(files.names(lake)) for row in pq.ParquetFile(lake.path(chain.key(start))).read().to_pylist()]
-
-
-def assert_exactly_the_log(settings) -> None:
-    """Record by record: coordinates, time, headers, and the bytes of what was rejected; no hole in any chain."""
-    log, rows = log_of(settings), rows_of(settings)
-    assert len(rows) == len(log)
-    for row in rows:
-        key, value, millis, headers = log.pop((row["kafka_topic"], row["kafka_partition"], row["kafka_offset"]))
-        assert round(row["received_at"].timestamp() * 1000) == millis
-        assert {header["name"]: header["value"] for header in row["headers"]} == headers
-        if row["reject_reason"]:
-            assert (row["payload"], row["key"]) == (value, key)
-        else:
-            assert row["event_id"] == json.loads(value)["event_id"]
-    assert not log
-    lake, _ = open_lake(settings)
-    ends: dict = {}
-    for chain, start in sorted(files.names(lake)):
-        raw = files.read_footer(lake, chain, start)
-        assert raw.start == ends.get(chain, 0)
-        ends[chain] = raw.end
 
 
 def test_every_record_is_in_the_lake_once_after_a_kill_and_a_restart(kafka_settings):
@@ -116,16 +30,6 @@ def test_every_record_is_in_the_lake_once_after_a_kill_and_a_restart(kafka_setti
     _, errors = child.communicate(timeout=60)
     assert child.returncode == 0, errors
     assert_exactly_the_log(kafka_settings)
-
-
-def records_read(port: int) -> int:
-    """What the consumer says it has read from the log."""
-    try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
-            lines = answer.read().decode().splitlines()
-    except OSError:
-        return 0
-    return sum(int(float(line.split()[-1])) for line in lines if line.startswith("engagement_records_total"))
 
 
 def test_sigterm_writes_what_is_buffered_and_leaves(kafka_settings):
