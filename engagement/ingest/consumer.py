@@ -164,15 +164,13 @@ class Ingest:
         where = rows.Coordinates(topic, self._topics.ids([topic])[topic], number)
         claims = topic_chain(topic, where.topic_id, number)
         low, high = self._consumer.get_watermark_offsets(TopicPartition(topic, number), timeout=kafka.TIMEOUT_SECONDS)
-        found = chain.resume(files.last_link(self.lake, claims), low, high, f"{topic}/{number}")
-        start = found.offset
-        if found.gap_end is not None:
-            files.write_gap(self.lake, claims, found.offset, found.gap_end)
-            self.metrics.gaps.labels(topic).inc(found.gap_end - found.offset)
-            log.error(
-                "gap", topic=topic, partition=number, start=found.offset, end=found.gap_end, meaning="the log no longer had these records"
-            )
-            start = found.gap_end
+        start = chain.resume(files.last_link(self.lake, claims), chain.NO_COVERAGE)
+        lost = chain.gap(start, low, high, f"{topic}/{number}")
+        if lost is not None:
+            files.write_gap(self.lake, claims, lost.start, lost.end)
+            self.metrics.gaps.labels(topic).inc(lost.end - lost.start)
+            log.error("gap", topic=topic, partition=number, start=lost.start, end=lost.end, meaning="the log no longer had these records")
+            start = lost.end
         self._consumer.incremental_assign([TopicPartition(topic, number, start)])
         self._positioned[topic, number] = Partition(where, claims, start)
         del self._waiting[topic, number]

@@ -1,16 +1,18 @@
-"""Offset chaining as plain functions over plain data: where to resume, which record is next (R3).
+"""Offset chaining as plain functions over plain data: where to resume, what readers see (R2, R3, R5).
 
-No clock, no store, no Kafka: `ingest.consumer` and `ingest.importer` call these with what they listed.
+No clock, no store, no Kafka: `ingest.protocol`, `ingest.importer` and the audit call these with what was listed.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_right
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from engagement.errors import PermanentError
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, order=True)
 class Link:
     """One raw object of a chain: it claims the offsets from `start` (included) to `end` (not included)."""
 
@@ -18,25 +20,54 @@ class Link:
     end: int
 
 
+@dataclass(frozen=True, slots=True)
+class Coverage:
+    """What archive parts hold of one chain: the ranges of whole raw objects, never min..max (R5).
+
+    `ranges` may come in any order and may touch; they are told apart, sorted, when the value is made by `of`.
+    """
+
+    ranges: tuple[Link, ...] = ()
+
+    @staticmethod
+    def of(ranges: Iterable[Link]) -> Coverage:
+        """The coverage of these ranges, in order."""
+        return Coverage(tuple(sorted(ranges)))
+
+    def holds(self, start: int) -> bool:
+        """Whether a raw object of this start lies in a covered range: readers ignore it."""
+        place = bisect_right(self.ranges, start, key=lambda link: link.start)
+        return place > 0 and start < self.ranges[place - 1].end
+
+    @property
+    def end(self) -> int | None:
+        """The greatest end, None where nothing is covered."""
+        return max((link.end for link in self.ranges), default=None)
+
+
+NO_COVERAGE = Coverage()
+
+
 class AheadOfLog(PermanentError):
     """The lake is ahead of the broker's log: the log lost records the lake has, or it is another log."""
 
 
-@dataclass(frozen=True, slots=True)
-class Resume:
-    """Where to go on: read from `offset`; if the log starts later, first record the gap up to `gap_end`."""
-
-    offset: int
-    gap_end: int | None = None
+def resume(last: Link | None, coverage: Coverage) -> int:
+    """Where a chain goes on (R3): the end of the object with the greatest start, else of the coverage, else 0."""
+    return last.end if last is not None else coverage.end or 0
 
 
-def resume(last: Link | None, low: int, high: int, shown: str) -> Resume:
-    """Where a partition goes on, given its last link and the log's range [low, high).
+def gap(offset: int, low: int, high: int, shown: str) -> Link | None:
+    """What the log [low, high) no longer holds of a chain that goes on at `offset`, None where all is there.
 
-    Raises AheadOfLog where the resume offset lies above the log's end; `shown` names the partition.
+    Raises AheadOfLog where the offset lies above the log's end; `shown` names the partition.
     """
-    offset = 0 if last is None else last.end
     if offset > high:
         msg = f"{shown}: the lake resumes at offset {offset}, but the log ends at {high}: the broker lost records or is another cluster"
         raise AheadOfLog(msg)
-    return Resume(offset, low if low > offset else None)
+    return Link(offset, low) if low > offset else None
+
+
+def visible(links: Iterable[Link], coverage: Coverage) -> list[Link]:
+    """The raw objects that readers see, by start: a start inside the coverage was archived (R5)."""
+    return sorted(link for link in links if not coverage.holds(link.start))

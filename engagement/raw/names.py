@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 RAW = "raw"
 IMPORT_TOPIC = "import"
+REPLAY_HEADER = "engagement-replay-of"
+"""Header of a replayed dead letter: `topic_id/partition/offset` of the record that was rejected."""
 _KEY = re.compile(r"raw/(?P<topic>[^/]+)/(?P<id>[0-9a-f]{8}|[0-9a-f]{64})-(?P<partition>\d{5,})/(?P<start>\d{20})\.parquet")
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from engagement.errors import PermanentError
 from engagement.lake import Lake
 from engagement.raw import files
-from engagement.raw.chain import AheadOfLog, Link, Resume, resume
+from engagement.raw.chain import NO_COVERAGE, AheadOfLog, Coverage, Link, gap, resume, visible
 from engagement.raw.files import RawFile
 from engagement.raw.names import Chain, import_chain, parse_key, topic_chain
 
@@ -119,36 +119,38 @@ def test_the_last_link_has_the_greatest_start_not_the_greatest_end(tmp_path):
 
 
 def test_an_empty_chain_goes_on_at_0():
-    assert resume(None, 0, 0, "t/0") == Resume(0)
-    assert resume(None, 0, 50, "t/0") == Resume(0)
+    assert resume(None, NO_COVERAGE) == 0
 
 
-def test_a_chain_goes_on_at_its_end():
-    assert resume(Link(10, 20), 0, 50, "t/0") == Resume(20)
-    assert resume(Link(10, 20), 20, 20, "t/0") == Resume(20)
+def test_a_chain_goes_on_at_the_end_of_its_last_object_whatever_the_archive_says():
+    assert resume(Link(10, 20), NO_COVERAGE) == 20
+    assert resume(Link(10, 20), Coverage.of([Link(0, 10), Link(10, 30)])) == 20
+
+
+def test_a_chain_without_raw_objects_goes_on_at_the_end_of_what_is_archived():
+    assert resume(None, Coverage.of([Link(10, 30), Link(0, 10)])) == 30
 
 
 def test_what_the_log_lost_is_a_gap_up_to_its_start():
-    assert resume(None, 7, 50, "t/0") == Resume(0, 7)
-    assert resume(Link(10, 20), 21, 50, "t/0") == Resume(20, 21)
-    assert resume(Link(10, 20), 50, 50, "t/0") == Resume(20, 50)
+    assert gap(0, 7, 50, "t/0") == Link(0, 7)
+    assert gap(20, 50, 50, "t/0") == Link(20, 50)
+    assert gap(20, 20, 50, "t/0") is None
+    assert gap(0, 0, 0, "t/0") is None
 
 
 def test_a_lake_ahead_of_the_log_stops_the_partition_and_says_where():
     with pytest.raises(AheadOfLog, match="t/0: the lake resumes at offset 20, but the log ends at 19") as error:
-        resume(Link(10, 20), 0, 19, "t/0")
+        gap(20, 0, 19, "t/0")
     assert isinstance(error.value, PermanentError)
 
 
-@given(st.none() | st.builds(Link, OFFSETS, OFFSETS), OFFSETS, OFFSETS)
-def test_a_resume_never_jumps_over_records_silently(last, low, length):
-    high = low + length
-    expected = last.end if last else 0
-    if expected > high:
-        with pytest.raises(AheadOfLog):
-            resume(last, low, high, "t/0")
-        return
-    found = resume(last, low, high, "t/0")
-    assert found.offset == expected
-    assert (found.gap_end is None) == (low <= expected)
-    assert found.gap_end in (None, low)
+def test_interleaved_coverage_hides_only_what_it_holds():
+    coverage = Coverage.of([Link(20, 30), Link(0, 10)])
+    links = [Link(0, 10), Link(5, 12), Link(10, 20), Link(20, 21), Link(30, 31)]
+    assert visible(reversed(links), coverage) == [Link(10, 20), Link(30, 31)]
+    assert visible(links, NO_COVERAGE) == links
+
+
+@given(st.sets(st.integers(0, 40)), st.integers(-1, 41))
+def test_coverage_holds_exactly_the_offsets_of_its_ranges(offsets, start):
+    assert Coverage.of(Link(offset, offset + 1) for offset in offsets).holds(start) == (start in offsets)
