@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from datetime import date
 from pathlib import Path
+from typing import IO
 
 from engagement.errors import EngagementError, PermanentError, TransientError
 from engagement.settings import Settings
@@ -187,15 +188,18 @@ class Lake:
             temp.parent.mkdir(parents=True, exist_ok=True)
             _make_folders(self.path(key).parent)
             with temp.open("wb") as handle:
-                handle.write(data)
-                handle.flush()
-                os.fsync(handle.fileno())
+                self._fill(handle, data)
             yield temp
         except OSError as error:
             raise _unavailable(error, self.path(key)) from error
         finally:
             with contextlib.suppress(OSError):
                 temp.unlink(missing_ok=True)
+
+    def _fill(self, handle: IO[bytes], data: bytes) -> None:
+        handle.write(data)
+        handle.flush()
+        os.fsync(handle.fileno())
 
     def _published(self, key: str) -> Entry:
         _fsync_folder(self.path(key).parent)
