@@ -1,24 +1,47 @@
 """An index of all raw footers in the state folder, so that planning does not open thousands of files.
 
 It is a cache of the lake and may be deleted at any time: `sync` lists the names and reads the footers of
-those it does not know. Raw objects never change, so a known footer stays right.
+those it does not know in their present version.
+
+An object that cannot be read (`footers.Unreadable`) is set apart with the reason and tried again at every
+`sync`; all others are indexed. Whoever stopped here would stop every hour of every partition for one damaged
+file; whoever passed over it in silence would break R11. So audit, `status` and the asset check name it until it
+is mended, and a unit made without its rows is made again then (`tables.events`).
 """
 
 from __future__ import annotations
 
 import hashlib
 import sqlite3
+from collections.abc import Iterable
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
 from engagement.lake import LAKE_JSON, Lake
-from engagement.raw.files import RawFile, names, read_footer
-from engagement.raw.names import Chain
+from engagement.raw import footers
+from engagement.raw.files import RawFile
+from engagement.raw.names import RAW, Chain, parse_key
 
 _SCHEMA = """
-create table if not exists files (chain text, start integer, "end" integer, footer text, primary key (chain, start)) without rowid;
-create table if not exists touches (slot text, chain text, start integer, primary key (slot, chain, start)) without rowid;
+create table if not exists files
+    (chain text, start integer, "end" integer, version text, footer text, primary key (chain, start)) without rowid;
+create table if not exists touches
+    (slot text, chain text, start integer, rows integer, primary key (slot, chain, start)) without rowid;
+create table if not exists unreadable (key text primary key, why text) without rowid;
 """
+_SCHEMA_VERSION = 2
+"""Stands in the file's name: a cache of another shape is left alone and made anew."""
+
+
+@dataclass(frozen=True, slots=True)
+class UnreadableFile:
+    """A name that claims, over an object that cannot be read."""
+
+    key: str
+    chain: Chain
+    start: int
+    why: str
 
 
 class RawIndex:
@@ -37,26 +60,53 @@ class RawIndex:
         self._db.close()
 
     def sync(self) -> list[RawFile]:
-        """Bring the index up to the lake's present listing; returns the objects new to it."""
-        found = {(chain.label, start) for chain, start in names(self._lake)}
-        known = set(self._db.execute("select chain, start from files"))
-        new = [read_footer(self._lake, Chain.parse(label), start) for label, start in sorted(found - known)]
-        with self._db:
-            self._db.execute("begin immediate")
-            for label, start in known - found:
-                self._db.execute("delete from files where chain = ? and start = ?", (label, start))
-                self._db.execute("delete from touches where chain = ? and start = ?", (label, start))
-            for raw in new:
-                label = raw.chain.label
-                self._db.execute("insert or replace into files values (?, ?, ?, ?)", (label, raw.start, raw.end, raw.to_json()))
-                self._db.executemany(
-                    "insert or replace into touches values (?, ?, ?)", [(slot.isoformat(), label, raw.start) for slot in raw.event_slots]
-                )
+        """Bring the index up to the lake's present listing; returns the objects new to it in this version, by key."""
+        # What is known before the listing: another process that indexes a new object meanwhile is not undone.
+        known = {_key(chain, start): version for chain, start, version in self._db.execute("select chain, start, version from files")}
+        found = {entry.key: entry.version for entry in self._lake.list(RAW) if parse_key(entry.key)}
+        new, unreadable = self._read(sorted(key for key, version in found.items() if known.get(key) != version))
+        gone = [key for key, version in known.items() if found.get(key) != version]
+        if new or gone or unreadable != dict(self._db.execute("select key, why from unreadable")):
+            with self._db:
+                self._db.execute("begin immediate")
+                self._forget(gone)
+                self._add([(raw, found[raw.key]) for raw in new])
+                self._db.execute("delete from unreadable")
+                self._db.executemany("insert into unreadable values (?, ?)", unreadable.items())
         return new
+
+    def _read(self, keys: Iterable[str]) -> tuple[list[RawFile], dict[str, str]]:
+        new: list[RawFile] = []
+        unreadable: dict[str, str] = {}
+        for key in keys:
+            try:
+                new.append(footers.read(self._lake, key))
+            except footers.Unreadable as error:
+                unreadable[key] = str(error)
+            except FileNotFoundError:  # archived and expired since the listing; the next one shows it
+                continue
+        return new, unreadable
+
+    def _forget(self, keys: Iterable[str]) -> None:
+        where = [(parsed[0].label, parsed[1]) for key in keys if (parsed := parse_key(key))]
+        for table in ("files", "touches"):
+            self._db.executemany(f"delete from {table} where chain = ? and start = ?", where)
+
+    def _add(self, new: Iterable[tuple[RawFile, str]]) -> None:
+        for raw, version in new:
+            label = raw.chain.label
+            self._db.execute("insert or replace into files values (?, ?, ?, ?, ?)", (label, raw.start, raw.end, version, raw.to_json()))
+            slots = [(slot.isoformat(), label, raw.start, rows) for slot, rows in raw.event_slots.items()]
+            self._db.executemany("insert or replace into touches values (?, ?, ?, ?)", slots)
 
     def files(self) -> list[RawFile]:
         """Every object, by chain and start."""
         return [RawFile.from_json(text) for (text,) in self._db.execute("select footer from files order by chain, start")]
+
+    def unreadable(self) -> list[UnreadableFile]:
+        """Objects that the last `sync` could not read, by key."""
+        found = self._db.execute("select key, why from unreadable order by key")
+        return [UnreadableFile(key, *parsed, why) for key, why in found if (parsed := parse_key(key))]
 
     def touching(self, slot: datetime) -> list[RawFile]:
         """Objects with good rows in the slot, by chain and start."""
@@ -86,4 +136,9 @@ class RawIndex:
 def _identity(lake: Lake) -> str:
     """Tells lakes apart, also one that was deleted and made anew in the same place."""
     made = lake.stat(LAKE_JSON)
-    return hashlib.sha256(f"{lake.root}|{made and made.version}".encode()).hexdigest()[:12]
+    return hashlib.sha256(f"{_SCHEMA_VERSION}|{lake.root}|{made and made.version}".encode()).hexdigest()[:12]
+
+
+def _key(label: str, start: int) -> str:
+    """`Chain.key` without making a Chain: this runs for every object at every sync."""
+    return f"{RAW}/{label}/{start:020d}.parquet"

@@ -7,12 +7,13 @@ import shutil
 from datetime import UTC, datetime, timedelta
 
 import lake_helpers
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from engagement.contract import TimeWindow
-from engagement.errors import PermanentError
 from engagement.lake import open_lake
-from engagement.raw import files, rows
+from engagement.raw import files, footers, rows
 from engagement.raw.index import RawIndex
 from engagement.raw.names import import_chain, topic_chain
 
@@ -77,21 +78,79 @@ def test_what_is_no_claim_is_not_indexed(lake, index):
     assert index.sync() == []
 
 
-def test_a_claim_that_is_no_parquet_is_a_permanent_error_that_names_it(lake, index):
-    lake.put_new(topic_chain("session", "5e" * 16, 0).key(0), b"not Parquet")
-    with pytest.raises(PermanentError, match=r"00000000000000000000\.parquet"):
-        index.sync()
+DAMAGED = topic_chain("session", "5e" * 16, 0)
 
 
-def test_parquet_of_somebody_else_is_a_permanent_error_that_names_it(lake, index):
-    import pyarrow as pa
-    import pyarrow.parquet as pq
+def replace_footer(path, **changes):
+    """The same rows under a footer that says something else."""
+    table = pq.ParquetFile(path).read()
+    footer = json.loads(table.schema.metadata[files.FOOTER_KEY]) | changes
+    path.unlink()
+    pq.write_table(table.replace_schema_metadata({files.FOOTER_KEY: json.dumps(footer)}), path)
 
-    path = lake.path(topic_chain("session", "5e" * 16, 0).key(0))
-    path.parent.mkdir(parents=True)
-    pq.write_table(pa.table({"a": [1]}), path)
-    with pytest.raises(PermanentError, match=r"00000000000000000000\.parquet has no engagement footer"):
-        index.sync()
+
+def flip_footer(path):
+    """Parquet's own footer overwritten, magic bytes and length intact."""
+    data = path.read_bytes()
+    length = int.from_bytes(data[-8:-4], "little")
+    path.write_bytes(data[: -8 - length] + b"\xff" * length + data[-8:])
+
+
+DAMAGES = {
+    "no Parquet file": lambda path: path.write_bytes(b"not Parquet"),
+    "or the disk lost part": lambda path: path.write_bytes(path.read_bytes()[:-1]),
+    "no Parquet file, or": flip_footer,
+    "has no engagement footer": lambda path: pq.write_table(pa.table({"a": [1]}), path),
+    "footer of another shape": lambda path: replace_footer(path, chain=7),
+    "it was copied or renamed": lambda path: replace_footer(path, start=5),
+    "its footer says 3 rows, it has 2": lambda path: replace_footer(path, rows=3),
+    "its footer claims offsets 0 to 0, its rows have 0 to 1": lambda path: replace_footer(path, end=1),
+}
+
+
+@pytest.mark.parametrize("why", DAMAGES)
+def test_an_object_that_cannot_be_read_is_named_and_the_others_are_indexed(lake, index, why):
+    bad, good = put(lake, FIRST, 0, [HOUR, HOUR]), put(lake, SECOND, 0, [HOUR])
+    DAMAGES[why](lake.path(bad.key))
+    assert index.sync() == [good]
+    (found,) = index.unreadable()
+    assert (found.key, found.chain, found.start) == (bad.key, bad.chain, 0)
+    assert why in found.why
+    assert index.files() == index.touching(HOUR) == [good]
+
+
+def test_an_object_damaged_after_it_was_indexed_is_no_longer_trusted_and_is_again_once_it_is_mended(lake, index):
+    first = put(lake, FIRST, 0, [HOUR])
+    assert index.sync() == [first]
+    whole = lake.path(first.key).read_bytes()
+    lake.path(first.key).write_bytes(whole[:100])
+    assert index.sync() == []
+    assert [item.key for item in index.unreadable()] == [first.key]
+    assert index.files() == index.touching(HOUR) == []
+    lake.path(first.key).write_bytes(whole)
+    assert index.sync() == [first]
+    assert index.unreadable() == []
+
+
+def test_a_claim_under_a_second_spelling_of_its_name_is_named(lake, index):
+    """The pattern of a key takes more than five digits of a partition; the claim has one spelling alone."""
+    first = put(lake, FIRST, 0, [HOUR])
+    lake.put_new(first.key.replace("-00000/", "-000000/"), lake.read(first.key))
+    assert index.sync() == [first]
+    assert ["copied or renamed" in item.why for item in index.unreadable()] == [True]
+
+
+def test_an_object_that_vanishes_between_listing_and_reading_is_the_next_listings_matter(lake, index, monkeypatch):
+    first, second = put(lake, FIRST, 0, [HOUR]), put(lake, FIRST, 1, [HOUR])
+    real = footers.read
+
+    def read(lake, key):
+        lake.delete(first.key)
+        return real(lake, key)
+
+    monkeypatch.setattr(footers, "read", read)
+    assert index.sync() == [second]
+    assert index.unreadable() == []
 
 
 def test_touching_are_the_objects_with_good_rows_in_the_slot(lake, index):
