@@ -24,7 +24,8 @@ from pathlib import Path
 from typing import Any
 
 from engagement.stack import jars, processes
-from engagement.stack.broker import HOST, Broker
+from engagement.stack.broker import Broker
+from engagement.stack.node import HOST
 from engagement.stack.supervisor import MARK
 
 ROOT = Path(__file__).resolve().parent.parent

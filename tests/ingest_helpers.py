@@ -26,9 +26,13 @@ def environment(settings, **extra) -> dict[str, str]:
     return {**inherited, **settings.environment(), "PYTHONPATH": ROOT, "ENGAGEMENT_METRICS_PORT": "0", **FAST_GROUP, **extra}
 
 
-def ingest(settings, *arguments: str, **extra) -> subprocess.Popen:
+def ingest(settings, *arguments: str, log: Path | None = None, **extra) -> subprocess.Popen:
+    """The consumer process; its log goes to a pipe, which a long run would fill, or to a file (appended)."""
     argv = [sys.executable, "-m", "engagement", "ingest", *arguments]
-    return subprocess.Popen(argv, env=environment(settings, **extra), stderr=subprocess.PIPE, text=True)
+    if log is None:
+        return subprocess.Popen(argv, env=environment(settings, **extra), stderr=subprocess.PIPE, text=True)
+    with log.open("ab") as output:
+        return subprocess.Popen(argv, env=environment(settings, **extra), stderr=output)
 
 
 def produce(settings, first: int, count: int) -> None:

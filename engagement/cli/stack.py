@@ -15,38 +15,45 @@ from engagement import settings as settings_module
 from engagement.errors import UsageError
 
 DEFAULT_BROKER_PORT = 9092
+LAST_PORT = 65535
 
 
 def broker(*, port: int | None = None, data_dir: Path | None = None, nodes: int = 1) -> None:
-    """Run a real Kafka broker on 127.0.0.1 in the foreground, until SIGTERM or Ctrl-C.
+    """Run a real Kafka broker on 127.0.0.1 in the foreground, until SIGTERM or Ctrl-C; or three of them as one cluster.
 
-    Prints `ready HOST:PORT` on stdout when it accepts requests. What it holds survives a restart.
+    Prints `ready HOST:PORT`, of three nodes `ready HOST:PORT,HOST:PORT,HOST:PORT`, on stdout when it accepts requests.
+    What it holds survives a restart. Of three nodes one may be killed: the others go on, and it is started again.
 
     For example:
 
         engagement broker
         engagement broker --port 9192 --data-dir /tmp/kafka
+        engagement broker --nodes 3 --data-dir /tmp/cluster
 
     Parameters
     ----------
     port
-        Port to listen on; the one in ENGAGEMENT_KAFKA_BOOTSTRAP_SERVERS where it is left out, 0 for any free one.
+        Port to listen on, three nodes on the two after it too; the first one in ENGAGEMENT_KAFKA_BOOTSTRAP_SERVERS
+        where it is left out, 0 for any free ones.
     data_dir
         Folder of its data; `kafka` below ENGAGEMENT_STATE_DIR where it is left out.
     nodes
-        Number of brokers; 1 is all there is so far.
+        Number of brokers, 1 or 3. Three keep every record three times and acknowledge it when two have it.
     """
     from engagement.stack.broker import Broker
+    from engagement.stack.cluster import Cluster
 
-    if nodes != 1:
-        msg = f"--nodes {nodes}: only 1 is supported so far"
-        raise UsageError(msg)
+    if nodes not in (1, 3):
+        raise UsageError(f"--nodes {nodes}: must be 1 or 3")
     settings = settings_module.load()
     chosen = _port_of(settings.kafka_bootstrap_servers) if port is None else port
+    if not 0 <= chosen <= LAST_PORT - (nodes - 1):
+        raise UsageError(f"--port {chosen}: must be from 0 to {LAST_PORT - (nodes - 1)}")
+    folder = (data_dir or settings.state_dir / "kafka").resolve()
     _leave_quietly_on_signals()
-    with Broker((data_dir or settings.state_dir / "kafka").resolve(), chosen) as running:
+    with Broker(folder, chosen) if nodes == 1 else Cluster(folder, chosen, nodes) as running:
         print(f"ready {running.bootstrap}", flush=True)
-        running.wait()
+        running.wait(lambda line: print(f"engagement: {line}", file=sys.stderr, flush=True))
 
 
 def topics(*, json_: Annotated[bool, Parameter(name="--json", negative="")] = False) -> int:

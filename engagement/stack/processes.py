@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -18,6 +19,8 @@ from pathlib import Path
 from typing import IO
 
 PR_SET_PDEATHSIG = 1
+LOWEST_PORT = 10_000
+OUTGOING_PORTS = Path("/proc/sys/net/ipv4/ip_local_port_range")
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -100,9 +103,25 @@ def port_is_free(host: str, port: int) -> bool:
 
 
 def free_ports(host: str, count: int) -> list[int]:
-    """Ports nobody listens on; all different."""
+    """Ports nobody listens on; all different, and where it can be none that the kernel gives to outgoing connections.
+
+    A client that knocks at a closed port of its own machine again and again is sooner or later given that very
+    port and connects to itself; the server could then not come back to its place.
+    """
     with contextlib.ExitStack() as stack:
-        probes = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for probe in probes:
-            probe.bind((host, 0))
-        return [probe.getsockname()[1] for probe in probes]
+        found: list[int] = []
+        while len(found) < count:
+            probe = stack.enter_context(socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET))
+            with contextlib.suppress(OSError):
+                probe.bind((host, _port_to_try()))
+                found.append(probe.getsockname()[1])
+        return found
+
+
+def _port_to_try() -> int:
+    """0, any the kernel likes, where its range leaves no room below."""
+    try:
+        lowest_outgoing = int(OUTGOING_PORTS.read_text().split()[0])
+    except OSError:
+        return 0
+    return random.randrange(LOWEST_PORT, lowest_outgoing) if lowest_outgoing > 2 * LOWEST_PORT else 0  # noqa: S311

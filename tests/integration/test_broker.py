@@ -16,7 +16,9 @@ from helpers import eventually
 
 from engagement.settings import Settings
 from engagement.stack import topics
-from engagement.stack.broker import Broker, BrokerFailed, DataFolderBusy, PortBusy
+from engagement.stack.broker import Broker
+from engagement.stack.cluster import DataFolderBusy, PortBusy
+from engagement.stack.node import BrokerFailed
 
 ENGAGEMENT = [sys.executable, "-m", "engagement"]
 
@@ -160,7 +162,11 @@ def test_kill_9_of_the_command_leaves_no_java_behind(tmp_path: Path) -> None:
     eventually(lambda: not java.is_running() or java.status() == psutil.STATUS_ZOMBIE)
 
 
-def test_more_nodes_are_wrong_use(tmp_path: Path) -> None:
-    command = start_command(tmp_path, "broker", "--nodes", "3")
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [(("--nodes", "2"), "--nodes 2: must be 1 or 3"), (("--nodes", "3", "--port", "65534"), "--port 65534: must be from 0 to 65533")],
+)
+def test_other_numbers_of_nodes_and_impossible_ports_are_wrong_use(tmp_path: Path, arguments: tuple[str, ...], said: str) -> None:
+    command = start_command(tmp_path, "broker", *arguments)
     _, errors = command.communicate(timeout=30)
-    assert (command.returncode, errors) == (2, "engagement: --nodes 3: only 1 is supported so far\n")
+    assert (command.returncode, errors) == (2, f"engagement: {said}\n")
