@@ -1,14 +1,15 @@
-"""What `engagement status` tells: collected as plain data, then shown as tables a person reads in five seconds."""
+"""What `engagement status` tells, collected as plain data; `status_table` shows it to people."""
 
 from __future__ import annotations
 
-import sys
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from engagement.errors import TransientError
-from engagement.raw.names import IMPORT_TOPIC
 from engagement.settings import Settings
+
+if TYPE_CHECKING:
+    from engagement.raw.findings import Audit
 
 LAG_TIMEOUT_SECONDS = 3.0
 
@@ -16,30 +17,23 @@ LAG_TIMEOUT_SECONDS = 3.0
 def collect(settings: Settings, now: datetime) -> dict[str, Any]:
     """All facts; a part that cannot be asked (no broker, no instance) is None with the reason under `problems`."""
     from engagement.tables import waits
+    from engagement.tables.audited import audited
     from engagement.tables.context import open_tables
 
     problems: list[str] = []
     with open_tables(settings) as opened:
         waiting = waits.compute(opened)
-        raw = opened.index.files()
-        assets = _assets(opened, now)
+        audit = audited(opened)
+        assets = _assets(opened, now, sum(chain.rows for chain in audit.chains))
     last_runs = _last_runs(settings, problems)
     for row in assets:
         row["last_run"] = last_runs.get(row["asset"])
-    rejects: dict[str, int] = {}
-    for item in raw:
-        for reason, count in item.rejects.items():
-            rejects[reason] = rejects.get(reason, 0) + count
-    ends: dict[tuple[str, str, int], int] = {}
-    for item in raw:
-        if item.chain.topic != IMPORT_TOPIC:
-            key = (item.chain.topic, item.chain.topic_id, item.chain.partition)
-            ends[key] = max(item.end, ends.get(key, 0))
     return {
         "lake": settings.lake_url,
         "assets": assets,
-        "raw": {"objects": len(raw), "rows": sum(item.rows for item in raw), "rejects": rejects},
-        "partitions": _lag(settings, ends, problems),
+        "raw": _raw(audit),
+        "audit": _audit(audit),
+        "partitions": _lag(settings, audit, now, problems),
         "waits": {
             "hours": {hour.isoformat(): why for hour, why in waiting.hours.items()},
             "days": {day.isoformat(): why for day, why in waiting.days.items()},
@@ -48,11 +42,46 @@ def collect(settings: Settings, now: datetime) -> dict[str, Any]:
     }
 
 
-def _assets(opened: Any, now: datetime) -> list[dict[str, Any]]:
+def _raw(audit: Audit) -> dict[str, Any]:
+    """What the raw log holds, archived or not."""
+    rejects: dict[str, int] = {}
+    for chain in audit.chains:
+        for reason, count in chain.rejects.items():
+            rejects[reason] = rejects.get(reason, 0) + count
+    return {
+        "objects": sum(chain.files for chain in audit.chains),
+        "rows": sum(chain.rows for chain in audit.chains),
+        "rejects": dict(sorted(rejects.items(), key=lambda item: (-item[1], item[0]))),
+    }
+
+
+def _audit(audit: Audit) -> dict[str, Any]:
+    """The verdict on the chains, what is wrong with them, recorded gaps, and each chain's counts."""
+    return {
+        "verdict": audit.verdict,
+        "findings": [{"kind": finding.kind, "text": finding.text} for finding in audit.findings],
+        "gaps": [
+            {
+                "chain": chain, "start": gap.start, "end": gap.end, "offsets": gap.offsets,
+                "after": gap.after and gap.after.isoformat(), "before": gap.before and gap.before.isoformat(),
+            }
+            for chain, gap in audit.gaps
+        ],
+        "imports_that_may_go_on": [chain.chain for chain in audit.chains if chain.may_go_on],
+        "chains": [
+            {
+                "chain": chain.chain, "end": chain.end, "files": chain.files, "hidden": chain.hidden, "archived": chain.archived,
+                "rows": chain.rows, "without_rows": chain.without_rows, "rejects": dict(chain.rejects), "whole": chain.whole,
+            }
+            for chain in audit.chains
+        ],
+    }  # fmt: skip
+
+
+def _assets(opened: Any, now: datetime, raw_rows: int) -> list[dict[str, Any]]:
     from engagement.tables import units
 
-    newest = opened.index.newest_received_at()
-    rows = [_row("raw_events", newest, now, sum(item.rows for item in opened.index.files()))]
+    rows = [_row("raw_events", opened.index.newest_received_at(), now, raw_rows)]
     for name, table in (
         ("events", units.EVENTS),
         ("session_fragments", units.FRAGMENTS),
@@ -93,65 +122,24 @@ def _last_runs(settings: Settings, problems: list[str]) -> dict[str, str]:
     return {name: datetime.fromtimestamp(event.timestamp, UTC).isoformat(timespec="seconds") for name, event in found.items() if event}
 
 
-def _lag(settings: Settings, ends: dict[tuple[str, str, int], int], problems: list[str]) -> list[dict[str, Any]] | None:
-    """Per partition: the log's end, the lake's end, and the difference; None where the broker does not answer."""
-    from confluent_kafka import Consumer, KafkaException, TopicPartition
-
-    from engagement.ingest.kafka import Topics, silent
+def _lag(settings: Settings, audit: Audit, now: datetime, problems: list[str]) -> list[dict[str, Any]] | None:
+    """Per partition: the log's end, the lake's end, how far apart in records and seconds; None where the broker does not answer."""
+    from engagement.ingest import lag
 
     try:
-        ids = Topics(settings).ids(list(settings.topics), LAG_TIMEOUT_SECONDS)
-        consumer = Consumer(settings.kafka_config(**{"group.id": f"{settings.consumer_group}-status"}), logger=silent())
-        found = []
-        for topic, topic_id in ids.items():
-            metadata = consumer.list_topics(topic, timeout=LAG_TIMEOUT_SECONDS)
-            for number in sorted(metadata.topics[topic].partitions):
-                _, high = consumer.get_watermark_offsets(TopicPartition(topic, number), timeout=LAG_TIMEOUT_SECONDS)
-                end = ends.get((topic, topic_id[:8], number), 0)
-                found.append({"topic": topic, "partition": number, "log_end": high, "lake_end": end, "lag": high - end})
-        consumer.close()
-    except (KafkaException, TransientError) as error:
-        text = error.args[0].str() if isinstance(error, KafkaException) else str(error)
-        problems.append(f"broker {settings.kafka_bootstrap_servers}: {text}")
+        found = lag.measure(settings, {chain.chain: chain.end for chain in audit.chains}, LAG_TIMEOUT_SECONDS)
+    except TransientError as error:
+        problems.append(f"broker {settings.kafka_bootstrap_servers}: {error}")
         return None
-    return found
-
-
-def show(found: dict[str, Any]) -> None:
-    """The tables for people, on stdout."""
-    from rich.console import Console
-    from rich.table import Table
-
-    console = Console(width=None if sys.stdout.isatty() else 130)
-    table = Table("asset", "newest data", "age", "rows", "last run", title=f"lake {found['lake']}", title_justify="left")
-    for row in found["assets"]:
-        newest = (row["newest_received_at"] or "never")[:19].replace("T", " ")
-        table.add_row(
-            row["asset"], newest, _age(row["age_seconds"]), f"{row['rows']:,}", (row["last_run"] or "never")[:19].replace("T", " ")
-        )
-    console.print(table)
-    if found["partitions"] is not None:
-        lag: dict[str, list[int]] = {}
-        for item in found["partitions"]:
-            lag.setdefault(item["topic"], []).append(item["lag"])
-        console.print(
-            "lag  " + "   ".join(f"{topic}: {sum(values):,} records ({' '.join(map(str, values))})" for topic, values in lag.items())
-        )
-    rejects = found["raw"]["rejects"]
-    console.print(f"raw  {found['raw']['rows']:,} rows in {found['raw']['objects']:,} objects; rejected {sum(rejects.values()):,}", end="")
-    console.print(
-        ": " + ", ".join(f"{reason} {count:,}" for reason, count in sorted(rejects.items(), key=lambda item: -item[1])) if rejects else ""
-    )
-    waiting = found["waits"]
-    text = ", ".join(
-        [f"{hour[:16]} ({why})" for hour, why in waiting["hours"].items()] + [f"{day} ({why})" for day, why in waiting["days"].items()]
-    )
-    console.print(f"waits  {text or 'nothing'}")
-    for problem in found["problems"]:
-        console.print(f"[yellow]{problem}[/yellow]")
-
-
-def _age(seconds: float | None) -> str:
-    if seconds is None:
-        return "-"
-    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+    problems += [
+        f"{item.topic}/{item.partition}: the lake ends at {item.lake_end}, the log at {item.log_end}: the broker lost records or is another"
+        for item in found
+        if item.records < 0
+    ]
+    return [
+        {
+            "topic": item.topic, "partition": item.partition, "log_end": item.log_end, "lake_end": item.lake_end,
+            "lag": item.records, "lag_seconds": None if (age := item.seconds(now)) is None else round(age, 1),
+        }
+        for item in found
+    ]  # fmt: skip

@@ -252,7 +252,7 @@ def _json_value(value: Any) -> Any:
 
 
 def status(*, json_: Annotated[bool, Parameter(name="--json", negative="")] = False) -> None:
-    """Show per asset the newest data, its age, rows and last run; per partition the lag; rejects; what waits.
+    """Show per asset the newest data, its age, rows and last run; the lag; rejects; whether the raw log is whole; what waits.
 
     For example:
 
@@ -265,6 +265,7 @@ def status(*, json_: Annotated[bool, Parameter(name="--json", negative="")] = Fa
         One JSON object instead of the tables.
     """
     from engagement.cli import status as report
+    from engagement.cli import status_table
     from engagement.lake import require_lake
 
     settings = settings_module.load()
@@ -273,4 +274,4 @@ def status(*, json_: Annotated[bool, Parameter(name="--json", negative="")] = Fa
     if json_:
         print(json.dumps(found, default=str))
     else:
-        report.show(found)
+        status_table.show(found)

@@ -1,0 +1,89 @@
+"""The facts of `status` as a page that a person reads in five seconds. Nothing is looked up here."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+NAMED = 5
+"""So many findings and gaps are named one by one; `--json` has them all."""
+
+
+def show(found: dict[str, Any]) -> None:
+    """The page, on stdout."""
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(width=None if sys.stdout.isatty() else 130, highlight=False)
+    table = Table("asset", "newest data", "age", "rows", "last run", title=f"lake {found['lake']}", title_justify="left")
+    for row in found["assets"]:
+        table.add_row(
+            row["asset"], _moment(row["newest_received_at"]), _age(row["age_seconds"]), f"{row['rows']:,}", _moment(row["last_run"])
+        )
+    console.print(table)
+    _lag(console, found["partitions"])
+    rejects = found["raw"]["rejects"]
+    text = f"raw    {found['raw']['rows']:,} rows in {found['raw']['objects']:,} objects; rejected {sum(rejects.values()):,}"
+    console.print(text + (": " + ", ".join(f"{reason} {count:,}" for reason, count in rejects.items()) if rejects else ""))
+    _audit(console, found["audit"])
+    waiting = found["waits"]
+    what = [f"{hour[:16]} ({why})" for hour, why in waiting["hours"].items()] + [f"{day} ({why})" for day, why in waiting["days"].items()]
+    console.print(f"waits  {', '.join(what) or 'nothing'}")
+    for problem in found["problems"]:
+        console.print(problem, style="yellow", markup=False)
+
+
+def _lag(console: Console, partitions: list[dict[str, Any]] | None) -> None:
+    """One line a topic: the sum, the oldest record, and each partition that is not at 0."""
+    topics: dict[str, list[dict[str, Any]]] = {}
+    for item in partitions or ():
+        topics.setdefault(item["topic"], []).append(item)
+    for place, (topic, items) in enumerate(topics.items()):
+        behind = [item for item in items if item["lag"]]
+        text = f"{topic}: {sum(item['lag'] for item in items):,} records behind" if behind else f"{topic}: all {len(items)} partitions read"
+        ages = [item["lag_seconds"] for item in behind if item["lag_seconds"] is not None]
+        text += f", the oldest {_age(max(ages))} old" if ages else ""
+        each = " ".join(f"{item['partition']}:{item['lag']:,}" for item in behind)
+        console.print(f"{'lag' if place == 0 else '':<7}{text}{f' ({each})' if each else ''}")
+
+
+def _audit(console: Console, audit: dict[str, Any]) -> None:
+    """The verdict, then what is wrong, the newest recorded gaps, and imports that may not be complete."""
+    console.print(f"audit  {audit['verdict']}", style="red" if audit["findings"] else None)
+    _some(console, [finding["text"] for finding in audit["findings"]], "red")
+    gaps = sorted(audit["gaps"], key=_end_of_gap, reverse=True)
+    _some(
+        console,
+        [
+            f"{gap['chain']} offsets [{gap['start']}, {gap['end']}): {gap['offsets']:,} records lost by the log before they were read, "
+            f"{_moment(gap['after'], 'the beginning')} to {_moment(gap['before'], 'now')}"
+            for gap in gaps
+        ],
+        "yellow",
+    )
+    _some(console, [f"{chain}: its file may have been longer; import it again to be sure" for chain in audit["imports_that_may_go_on"]])
+
+
+def _some(console: Console, lines: list[str], style: str | None = None) -> None:
+    for line in lines[:NAMED]:
+        console.print(f"       {line}", style=style, markup=False)
+    if len(lines) > NAMED:
+        console.print(f"       and {len(lines) - NAMED:,} more (--json)", style=style)
+
+
+def _end_of_gap(gap: dict[str, Any]) -> tuple[bool, str]:
+    """Sorts by age: a gap behind which nothing came yet is the newest."""
+    return gap["before"] is None, gap["before"] or ""
+
+
+def _moment(instant: str | None, otherwise: str = "never") -> str:
+    return otherwise if instant is None else instant[:19].replace("T", " ")
+
+
+def _age(seconds: float | None) -> str:
+    if seconds is None:
+        return "-"
+    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
