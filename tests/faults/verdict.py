@@ -1,0 +1,169 @@
+"""The comparison of the lake with the log, record by record: pure findings, and the readers that feed them."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from confluent_kafka import Consumer, KafkaError, TopicPartition
+
+from engagement.lake import Lake
+from engagement.raw import files
+from engagement.raw.names import topic_chain
+from engagement.settings import Settings
+from faults.traffic import EXPECT, GOOD
+
+SHOWN = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Logged:
+    """A record as a plain client reads it."""
+
+    key: bytes | None
+    value: bytes | None
+    millis: int
+    headers: tuple[tuple[str, bytes | None], ...]
+
+
+@dataclass(slots=True)
+class Findings:
+    """What is wrong, by kind, with the first few places; and how much was compared."""
+
+    wrong: Counter[str] = field(default_factory=Counter)
+    places: dict[str, list[str]] = field(default_factory=dict)
+    counted: Counter[str] = field(default_factory=Counter)
+
+    def note(self, what: str, where: str) -> None:
+        self.wrong[what] += 1
+        places = self.places.setdefault(what, [])
+        if len(places) < SHOWN:
+            places.append(where)
+
+    def add(self, other: Findings) -> None:
+        self.wrong += other.wrong
+        self.counted += other.counted
+        for what, places in other.places.items():
+            self.places[what] = (self.places.get(what, []) + places)[:SHOWN]
+
+    def __str__(self) -> str:
+        shown = [f"{self.wrong[what]} {what}" for what in ("lost", "doubled")]
+        shown += [f"{count} {what}" for what, count in sorted(self.wrong.items()) if what not in ("lost", "doubled")]
+        return "\n".join([", ".join(shown), *(f"  {what}: {'; '.join(places)}" for what, places in self.places.items())])
+
+
+def compare(
+    shown: str,
+    log: Mapping[int, Logged],
+    objects: Iterable[tuple[files.RawFile, list[dict[str, Any]]]],
+    aborted: frozenset[int] = frozenset(),
+    acknowledged: Iterable[int] = (),
+) -> Findings:
+    """One partition: its log against its raw objects in the order of their names. `aborted` are offsets nobody may see."""
+    found = Findings()
+    seen: set[int] = set()
+    end = 0
+    for raw, rows in objects:
+        _compare_object(found, shown, raw, end, len(rows))
+        end = max(end, raw.end)
+        for row in rows:
+            offset = row["kafka_offset"]
+            if not raw.start <= offset < raw.end:
+                found.note("outside their claim", f"{shown}/{offset} in [{raw.start}, {raw.end})")
+            if trouble := "doubled" if offset in seen else _wrong(row, log.get(offset), offset in aborted):
+                found.note(trouble, f"{shown}/{offset}")
+            seen.add(offset)
+    for offset in sorted(set(log) - seen):
+        found.note("lost" if offset < end else "not read to the end", f"{shown}/{offset}")
+    for offset in sorted(set(acknowledged) - set(log)):
+        found.note("acknowledged but not in the log", f"{shown}/{offset}")
+    found.counted.update({"records": len(log), "rows": len(seen), "aborted": len(aborted)})
+    found.counted["rejects"] = sum(EXPECT_GOOD not in record.headers for record in log.values())
+    return found
+
+
+def _compare_object(found: Findings, shown: str, raw: files.RawFile, end: int, rows: int) -> None:
+    """An object itself: its place in the chain, its count; this log loses nothing, so nobody may claim a gap."""
+    if raw.start != end:
+        found.note("broken chains", f"{shown}: {raw.start} after an object that ends at {end}")
+    if raw.rows != rows:
+        found.note("wrong footers", f"{shown}: {raw.start} says {raw.rows} rows, has {rows}")
+    if raw.gap:
+        found.note("gaps", f"{shown}: {raw.gap}")
+    found.counted["objects"] += 1
+
+
+EXPECT_GOOD = (EXPECT, GOOD)
+
+
+def _wrong(row: Mapping[str, Any], record: Logged | None, aborted: bool) -> str | None:
+    """In what a row is not its record; None where it is."""
+    if record is None:
+        return "aborted but visible" if aborted else "not in the log"
+    good = EXPECT_GOOD in record.headers
+    sent = json.loads(record.value or b"") if good else {}
+    is_so = {
+        "headers": tuple((header["name"], header["value"]) for header in row["headers"]) == record.headers,
+        "received_at": round(row["received_at"].timestamp() * 1000) == record.millis,
+        "reject_reason": bool(row["reject_reason"]) != good,
+        "payload": row["payload"] == (None if good else record.value),
+        "key": row["key"] == (None if good else record.key),
+        **{name: row[name] == sent.get(name) for name in ("event_id", "user_id", "event_type")},
+    }
+    wrong = [name for name, right in is_so.items() if not right]
+    return f"of different {', '.join(wrong)}" if wrong else None
+
+
+@contextlib.contextmanager
+def reader(settings: Settings, isolation: str) -> Iterator[Consumer]:
+    """A plain client that sees what that isolation level lets it see."""
+    consumer = Consumer({
+        "bootstrap.servers": settings.kafka_bootstrap_servers, "group.id": "faults-reader", "enable.auto.commit": False,
+        "isolation.level": isolation, "enable.partition.eof": True, "auto.offset.reset": "earliest", "fetch.wait.max.ms": 20,
+    })  # fmt: skip
+    try:
+        yield consumer
+    finally:
+        consumer.close()
+
+
+def read_log(consumer: Consumer, topic: str, number: int) -> dict[int, Logged]:
+    """Every record of a partition, up to its end."""
+    found: dict[int, Logged] = {}
+    consumer.assign([TopicPartition(topic, number, 0)])
+    while True:
+        for message in consumer.consume(1000, 0.1):
+            error = message.error()
+            if error is None:
+                headers = tuple(message.headers() or ())
+                found[message.offset()] = Logged(message.key(), message.value(), message.timestamp()[1], headers)
+            elif error.code() == KafkaError._PARTITION_EOF:
+                return found
+
+
+def objects(lake: Lake, topic: str, topic_id: str, number: int) -> Iterable[tuple[files.RawFile, list[dict[str, Any]]]]:
+    """Footer and rows of each raw object of a partition, by name."""
+    import pyarrow.parquet as pq
+
+    chain = topic_chain(topic, topic_id, number)
+    for found, start in sorted(files.names(lake)):
+        if found == chain:
+            raw = files.read_footer(lake, chain, start)
+            yield raw, pq.ParquetFile(lake.path(chain.key(start))).read().to_pylist()
+
+
+def judge(settings: Settings, lake: Lake, ids: Mapping[str, str], acknowledged: Mapping[tuple[str, int], list[int]]) -> Findings:
+    """All partitions."""
+    total = Findings()
+    with reader(settings, "read_committed") as committed, reader(settings, "read_uncommitted") as uncommitted:
+        for topic in settings.topics:
+            for number in range(settings.topic_partitions):
+                log = read_log(committed, topic, number)
+                aborted = frozenset(read_log(uncommitted, topic, number).keys() - log.keys())
+                acked = acknowledged.get((topic, number), [])
+                total.add(compare(f"{topic}/{number}", log, objects(lake, topic, ids[topic], number), aborted, acked))
+    return total
