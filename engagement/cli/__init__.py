@@ -24,6 +24,7 @@ COMMANDS = {
     "backfill": "engagement.cli.tables:backfill",
     "query": "engagement.cli.tables:query",
     "status": "engagement.cli.tables:status",
+    "dead-letters": "engagement.cli.dead_letters:app",
     "settings": "engagement.cli.about:settings",
     "contract": "engagement.cli.about:contract",
 }

@@ -1,0 +1,227 @@
+"""Sending dead letters back, once: what the lake and the rest of the log already hold is not sent again.
+
+Nothing is remembered between runs. A letter is replayed when the lake says so (`letters`), or when the part of
+the log that ingest has not read yet, from the lake's end to the log's, holds its header. That part is read
+without regard to transactions: one that somebody left open hides nothing. The lake is read first, so what ingest
+moves over meanwhile is seen twice, never not at all. Replays of one lake wait for each other.
+
+A run that is killed is simply run again. What this does not cover: a request that the broker took from a killed
+run and appends only after the next run has read to the partition's end. That event is then in the log twice and
+counted once (R6).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+from engagement import contract
+from engagement.ingest import letters
+from engagement.ingest.dead_letters import DeadLetters, Progress, no_progress
+from engagement.ingest.kafka import BrokerUnavailable, silent
+from engagement.ingest.letters import Address, Fix, Letter, Message, NotSendable, Replays, Route, Selection
+from engagement.ingest.tails import read_tails
+from engagement.lake import Lake
+from engagement.raw.index import RawIndex
+from engagement.settings import Settings
+
+LOCK = "dead-letters"
+POLL_SECONDS = 0.2
+PARTITIONER = -1
+SENDING = {
+    "compression.type": "zstd",
+    "message.max.bytes": 1_000_000_000,
+    "queue.buffering.max.kbytes": 262_144,
+    "message.timeout.ms": 60_000,
+}
+"""What a person may set otherwise. A letter once came in under the topic's limit, perhaps compressed: the broker judges its size."""
+
+Trouble = Callable[[Address, str], None]
+Done = Callable[[str | None], None]
+"""Called once a message: None when the broker has it, else what went wrong."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What a replay was asked for; `to` is the topic of letters that have none of their own."""
+
+    selection: Selection
+    to: str | None = None
+    fix: Fix | None = None
+    again: bool = False
+    dry_run: bool = False
+
+
+@dataclass(slots=True)
+class Report:
+    """What became of the letters that were meant; each is counted once, and `rejected_again` counts among those sent."""
+
+    selected: int = 0
+    sent: dict[str, int] = field(default_factory=dict)
+    """By topic, acknowledged by the broker; in a dry run what would be sent."""
+    already_replayed: int = 0
+    unchanged: int = 0
+    """Replayed and rejected again before, and no fix changed them."""
+    skipped_by_fix: int = 0
+    erased: int = 0
+    failed: int = 0
+    rejected_again: dict[str, int] = field(default_factory=dict)
+    """What the contract says against the bytes sent, by reason; times are not judged here."""
+
+
+def replay(
+    settings: Settings, lake: Lake, request: Request, *, trouble: Trouble = lambda *_: None, progress: Progress = no_progress
+) -> Report:
+    """Send what is meant and not replayed yet; `trouble` is told each letter that could not be sent, the others go on.
+
+    Raises PermanentError for an address that is no dead letter, TransientError where lake or broker cannot be read
+    or the broker goes away: what it did not acknowledge is for the next run.
+    """
+    with nullcontext() if request.dry_run else lake.lock(LOCK), reading(settings, lake, progress) as found:
+        if request.selection.addresses:
+            found.at(request.selection.addresses)
+        total = found.count(request.selection)
+        if not total:
+            return Report()
+        rows = list(found.replays(found.since(request.selection)))
+        unread, partitions = read_tails(settings, found.ends(), {} if request.again else found.doubts(), progress)
+        outbox = Nowhere() if request.dry_run else Outbox(settings)
+        work = _Work(request, Replays(rows, unread), Route(settings.topics, request.to, partitions), outbox, trouble)
+        for letter in found.letters(request.selection):
+            progress("dead letters", work.report.selected, total)
+            work.treat(letter)
+        outbox.close()
+        return work.report
+
+
+@contextmanager
+def reading(settings: Settings, lake: Lake, progress: Progress = no_progress) -> Iterator[DeadLetters]:
+    """The lake's dead letters as they are now."""
+    index = RawIndex(lake, settings.state_dir)
+    try:
+        index.sync()
+        yield DeadLetters(lake, index.files(), index.unreadable(), progress)
+    finally:
+        index.close()
+
+
+@dataclass(slots=True)
+class _Work:
+    """One run: decides on letter after letter and counts what became of them."""
+
+    request: Request
+    known: Replays
+    route: Route
+    outbox: Outbox | Nowhere
+    trouble: Trouble
+    report: Report = field(default_factory=Report)
+    _twins: set[Address] = field(default_factory=set)
+    """Origins sent in this run that may have more than one letter: with `again` only one of them is sent."""
+
+    def treat(self, letter: Letter) -> None:
+        self.report.selected += 1
+        if letter.reason == letters.ERASED:
+            self.report.erased += 1
+            return
+        replayed = not self.request.again and self.known.answer(letter.address, letter.origin, letter.received_at)
+        if replayed or letter.origin in self._twins:
+            self.report.already_replayed += 1
+            return
+        try:
+            message = letters.message(letter, self.route, self.request.fix)
+        except NotSendable as error:
+            self._failed(letter.address, str(error))
+            return
+        if message is None:
+            self.report.skipped_by_fix += 1
+            return
+        if not self.request.again and message.repeats(letter):
+            self.report.unchanged += 1
+            return
+        if self.known.know(letter.origin):
+            self._twins.add(letter.origin)
+        self.outbox.send(message, partial(self._done, letter.address, message.topic, contract.reason(message.payload)))
+
+    def _done(self, address: Address, topic: str, against: str | None, error: str | None) -> None:
+        if error is not None:
+            self._failed(address, error)
+            return
+        self.report.sent[topic] = self.report.sent.get(topic, 0) + 1
+        if against is not None:
+            self.report.rejected_again[against] = self.report.rejected_again.get(against, 0) + 1
+
+    def _failed(self, address: Address, why: str) -> None:
+        self.report.failed += 1
+        self.trouble(address, why)
+
+
+class Nowhere:
+    """The outbox of a dry run."""
+
+    def send(self, message: Message, done: Done) -> None:  # noqa: ARG002 - what the real one does with it is left out
+        """Say that it arrived."""
+        done(None)
+
+    def close(self) -> None:
+        """Nothing waits."""
+
+
+class Outbox:
+    """One idempotent producer; every acknowledgement is looked at."""
+
+    def __init__(self, settings: Settings) -> None:
+        from confluent_kafka import Producer
+
+        chosen = {name: value for name, value in SENDING.items() if name not in settings.kafka}
+        self._servers = settings.kafka_bootstrap_servers
+        self._producer = Producer(settings.kafka_config(**chosen, **{"enable.idempotence": True, "acks": "all"}), logger=silent())
+        self._away: str | None = None
+        self._acknowledged = 0
+
+    def send(self, message: Message, done: Done) -> None:
+        """Hand it over, waiting while the queue is full; raises BrokerUnavailable."""
+        from confluent_kafka import KafkaException
+
+        partition = PARTITIONER if message.partition is None else message.partition
+        delivered = partial(self._delivered, done)
+        while True:
+            try:
+                self._producer.produce(message.topic, message.payload, message.key, partition, delivered, headers=list(message.headers))
+            except BufferError:
+                if not len(self._producer):
+                    done(f"larger than the producer's queue of {SENDING['queue.buffering.max.kbytes']} KiB")
+                    return
+                self._serve(POLL_SECONDS)
+            except KafkaException as error:
+                done(error.args[0].str())
+                return
+            else:
+                self._serve(0)
+                return
+
+    def close(self) -> None:
+        """Wait for every acknowledgement; raises BrokerUnavailable."""
+        while len(self._producer):
+            self._serve(POLL_SECONDS)
+        self._serve(0)
+
+    def _serve(self, seconds: float) -> None:
+        self._producer.poll(seconds)
+        if self._away is not None:
+            raise BrokerUnavailable(
+                f"broker {self._servers}: {self._away}; {self._acknowledged} dead letters were acknowledged, run it again for the rest"
+            )
+
+    def _delivered(self, done: Done, error: Any, _message: Any) -> None:
+        from confluent_kafka import KafkaError
+
+        if error is None:
+            self._acknowledged += 1
+            done(None)
+        elif error.fatal() or error.code() in {KafkaError._MSG_TIMED_OUT, KafkaError._TRANSPORT}:  # noqa: SLF001 - their public names
+            self._away = error.str()
+        else:
+            done(error.str())
