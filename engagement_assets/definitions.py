@@ -7,7 +7,7 @@ from datetime import date
 from dagster import Definitions, definitions, in_process_executor
 
 from engagement.lake import open_lake
-from engagement_assets import checks, engagement, events, jobs, partitions, raw, sessions
+from engagement_assets import checks, engagement, events, jobs, partitions, raw, schedules, sessions
 from resources.tables import Tables
 from sensors.arrivals import arrivals_sensor
 
@@ -15,11 +15,12 @@ from sensors.arrivals import arrivals_sensor
 def build_definitions(history_start: date, tables: Tables) -> Definitions:
     """Fresh definitions for a lake whose history starts on this day."""
     cut = partitions.build(history_start)
-    refresh_jobs = jobs.jobs()
+    refresh_jobs, audit_job = jobs.jobs(), jobs.audit_job()
     return Definitions(
         assets=[*raw.specs(cut), *events.assets(cut), *sessions.assets(cut), *engagement.assets(cut)],
-        asset_checks=checks.checks(cut),
-        jobs=refresh_jobs,
+        asset_checks=[*raw.checks(), *checks.checks(cut)],
+        jobs=[*refresh_jobs, audit_job],
+        schedules=schedules.schedules(audit_job),
         sensors=[arrivals_sensor(refresh_jobs)],
         resources={"tables": tables},
         executor=in_process_executor,

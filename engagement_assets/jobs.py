@@ -1,4 +1,7 @@
-"""Jobs: all hourly assets in one process, all daily ones in another. Checks are judged inside, not as steps (design §7)."""
+"""Jobs: all hourly assets in one process, all daily ones in another. Checks are judged inside, not as steps (design §7).
+
+The audit of the raw log is a job of its own: it judges no partition, and never delays the live path.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,10 @@ from typing import Any
 
 from dagster import AssetSelection, define_asset_job, in_process_executor
 
-HOURS_JOB, DAYS_JOB = "refresh_hours", "refresh_days"
+from engagement_assets.raw import RAW_EVENTS
+from resources import tags
+
+HOURS_JOB, DAYS_JOB, AUDIT_JOB = "refresh_hours", "refresh_days", "audit_raw"
 HOURLY_ASSETS = ("events", "session_fragments", "user_activity", "sessions", "hourly_engagement")
 DAILY_ASSETS = ("daily_engagement",)
 
@@ -22,3 +28,14 @@ def jobs() -> list[Any]:
             (DAYS_JOB, DAILY_ASSETS, "Refresh the day rows of a contiguous range of days."),
         )
     ]  # fmt: skip
+
+
+def audit_job() -> Any:
+    """The job that a schedule runs: the checks of the raw log, nothing else."""
+    return define_asset_job(
+        AUDIT_JOB,
+        AssetSelection.checks_for_assets(RAW_EVENTS),
+        executor_def=in_process_executor,
+        tags={tags.LANE: "maintenance"},
+        description="Audit the chains of the raw log and of the archive, from footers alone.",
+    )

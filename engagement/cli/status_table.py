@@ -54,13 +54,12 @@ def _audit(console: Console, audit: dict[str, Any]) -> None:
     """The verdict, then what is wrong, the newest recorded gaps, and imports that may not be complete."""
     console.print(f"audit  {audit['verdict']}", style="red" if audit["findings"] else None)
     _some(console, [finding["text"] for finding in audit["findings"]], "red")
-    gaps = sorted(audit["gaps"], key=_end_of_gap, reverse=True)
     _some(
         console,
         [
             f"{gap['chain']} offsets [{gap['start']}, {gap['end']}): {gap['offsets']:,} records lost by the log before they were read, "
             f"{_moment(gap['after'], 'the beginning')} to {_moment(gap['before'], 'now')}"
-            for gap in gaps
+            for gap in reversed(audit["gaps"])
         ],
         "yellow",
     )
@@ -72,11 +71,6 @@ def _some(console: Console, lines: list[str], style: str | None = None) -> None:
         console.print(f"       {line}", style=style, markup=False)
     if len(lines) > NAMED:
         console.print(f"       and {len(lines) - NAMED:,} more (--json)", style=style)
-
-
-def _end_of_gap(gap: dict[str, Any]) -> tuple[bool, str]:
-    """Sorts by age: a gap behind which nothing came yet is the newest."""
-    return gap["before"] is None, gap["before"] or ""
 
 
 def _moment(instant: str | None, otherwise: str = "never") -> str:

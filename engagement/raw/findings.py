@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 
 from engagement.raw.coverage import Gap
+
+_NEVER = datetime.max.replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,8 +154,9 @@ class Audit:
 
     @property
     def gaps(self) -> tuple[tuple[str, Gap], ...]:
-        """Recorded gaps with their chain."""
-        return tuple((chain.chain, gap) for chain in self.chains for gap in chain.gaps)
+        """Recorded gaps with their chain, oldest first; those behind which nothing came yet are the newest."""
+        found = [(chain.chain, gap) for chain in self.chains for gap in chain.gaps]
+        return tuple(sorted(found, key=lambda item: (item[1].before or _NEVER, item[0], item[1].start)))
 
     @property
     def verdict(self) -> str:

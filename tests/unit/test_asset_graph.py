@@ -56,7 +56,10 @@ def snapshot(defs: Definitions) -> dict:
             }
             for sensor in repository.sensor_defs
         },
-        "schedules": sorted(schedule.name for schedule in repository.schedule_defs),
+        "schedules": {
+            schedule.name: {"cron": schedule.cron_schedule, "default_status": schedule.default_status.value, "job": schedule.job_name}
+            for schedule in repository.schedule_defs
+        },
         "resources": {name: type(resource).__name__ for name, resource in (defs.resources or {}).items()},
         "executor": defs.executor.name,
     }
