@@ -5,7 +5,11 @@ bad_value:FIELD, too_late, in_future, before_history_start. Nothing here knows K
 
 Good records take the strict path: one typed decode that refuses unknown fields. Whatever it refuses is
 decoded again without types, field by field, which costs more and tells the reason; an event that only
-has unknown fields ends well there, with them kept in `properties._extra`.
+has unknown fields ends well there, with them kept in `properties._extra`. `raw.columns` takes the strict
+path for thousands of records at once and comes here for each record that is not plainly good.
+
+The structs are made with `gc=False`: they can form no cycle, and the collector's passes over millions of
+them cost more than the decoding itself (2.3 against 1.1 microseconds an event).
 """
 
 from __future__ import annotations
@@ -19,6 +23,10 @@ import msgspec
 
 MANDATORY = ("event_id", "user_id", "event_type", "timestamp")
 MAX_USER_ID = 128
+MAX_DEPTH = 500
+"""Deeper nesting is bad_json. Explicit, because the decoder's own limit moves with its caller's stack."""
+SHALLOW_BYTES = 2 * MAX_DEPTH
+"""No document of so few bytes nests deeper."""
 TEXTS = {
     "device_info": {"device_type": "device_type", "model": "device_model", "os_version": "os_version", "locale": "locale"},
     "geo_location": {"country": "country", "region": "region", "city": "city"},
@@ -27,10 +35,11 @@ TEXTS = {
 
 _UUID = re.compile(r"[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}")
 _SNAKE = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")
+_BRACKETS = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[\]{}]', re.DOTALL)
 _RFC3339 = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]+)?([Zz]|[+-][0-9]{2}:[0-9]{2})")
 
 
-class Event(msgspec.Struct, frozen=True):
+class Event(msgspec.Struct, frozen=True, gc=False):
     """One good event, all but `properties` as the app sent it.
 
     `event_time` is aware and in UTC, further digits than microseconds cut; `properties` is JSON text or None.
@@ -87,33 +96,40 @@ class TimeWindow:
             raise Reject("too_late")
 
 
-class _Device(msgspec.Struct, forbid_unknown_fields=True):
+class Device(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+    """`device_info` as the app sends it."""
+
     device_type: str | None = None
     model: str | None = None
     os_version: str | None = None
     locale: str | None = None
 
 
-class _Geo(msgspec.Struct, forbid_unknown_fields=True):
+class Geo(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+    """`geo_location` as the app sends it."""
+
     country: str | None = None
     region: str | None = None
     city: str | None = None
 
 
-class _Strict(msgspec.Struct, forbid_unknown_fields=True):
+class Wire(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+    """An event as the app sends it, types checked, values not."""
+
     event_id: str
     user_id: str
     event_type: str
     timestamp: str
     session_id: str | None = None
-    device_info: _Device | None = None
-    geo_location: _Geo | None = None
+    device_info: Device | None = None
+    geo_location: Geo | None = None
     app_version: str | None = None
     properties: msgspec.Raw = msgspec.Raw(b"null")
 
 
-_NO_DEVICE, _NO_GEO = _Device(), _Geo()
-_strict = msgspec.json.Decoder(_Strict)
+NO_DEVICE, NO_GEO = Device(), Geo()
+strict = msgspec.json.Decoder(Wire).decode
+"""Bytes to Wire; raises for whatever is not plainly typed. UTF-8 and depth are not judged in what it skips."""
 _fields = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _optional_text = msgspec.json.Decoder(str | None)
 
@@ -125,17 +141,37 @@ def decode(payload: bytes | None) -> Event:
     """
     if not payload:
         raise Reject("empty")
+    if not payload.isascii():
+        _require_utf8(payload)
+    if len(payload) > SHALLOW_BYTES and too_deep(payload):
+        raise Reject("bad_json")
     try:
-        found = _strict.decode(payload)
+        found = strict(payload)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return _decode_loosely(payload)
-    device, geo = found.device_info or _NO_DEVICE, found.geo_location or _NO_GEO
+    device, geo = found.device_info or NO_DEVICE, found.geo_location or NO_GEO
     _check_mandatory(found.event_id, found.user_id, found.event_type)
     return Event(
         found.event_id, found.user_id, found.event_type, _instant(found.timestamp), found.session_id,
         device.device_type, device.model, device.os_version, device.locale, found.app_version,
         geo.country, geo.region, geo.city, _properties_text(found.properties),
     )  # fmt: skip
+
+
+def too_deep(payload: bytes) -> bool:
+    """Whether brackets outside of strings nest deeper than MAX_DEPTH."""
+    if payload.count(b"[") + payload.count(b"{") <= MAX_DEPTH:
+        return False
+    depth = 0
+    for found in _BRACKETS.finditer(payload):
+        text = found[0]
+        if text in b"[{":
+            depth += 1
+            if depth > MAX_DEPTH:
+                return True
+        elif text in b"]}":
+            depth -= 1
+    return False
 
 
 def reason(payload: bytes | None) -> str | None:
@@ -153,10 +189,7 @@ def _properties_text(raw: msgspec.Raw) -> str | None:
         if data == b"null":
             return None
         raise Reject("bad_type:properties")
-    try:
-        return data.decode()
-    except UnicodeDecodeError:
-        raise Reject("bad_encoding") from None
+    return data.decode()
 
 
 def _check_mandatory(event_id: str, user_id: str, event_type: str) -> None:
@@ -180,7 +213,7 @@ def _instant(text: str) -> datetime:
 
 
 def _decode_loosely(payload: bytes) -> Event:
-    document = _object(_utf8(payload), "bad_json")
+    document = _object(payload, "bad_json")
     for name in MANDATORY:
         if _is_null(document.get(name)):
             raise Reject(f"missing:{name}")
@@ -211,7 +244,10 @@ def _with_extra(raw: msgspec.Raw | None, extra: dict[str, Any]) -> str | None:
         return text
     properties = {} if text is None else _object(text.encode(), "bad_type:properties")
     if "_extra" in properties:
-        extra = {**extra, "properties._extra": properties["_extra"]}
+        name = "properties._extra"
+        while name in extra:
+            name += "_"
+        extra = {**extra, name: properties["_extra"]}
     return msgspec.json.encode({**properties, "_extra": extra}).decode()
 
 
@@ -219,12 +255,11 @@ def _is_null(raw: msgspec.Raw | None) -> bool:
     return raw is None or bytes(raw) == b"null"
 
 
-def _utf8(payload: bytes) -> bytes:
+def _require_utf8(payload: bytes) -> None:
     try:
         payload.decode()
     except UnicodeDecodeError:
         raise Reject("bad_encoding") from None
-    return payload
 
 
 def _object(text: bytes | msgspec.Raw, otherwise: str) -> dict[str, msgspec.Raw]:

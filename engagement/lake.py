@@ -43,6 +43,10 @@ class LakeUnavailable(TransientError):
     """The store cannot be read or written now; the text says which path and why."""
 
 
+class OutcomeUnknown(LakeUnavailable):
+    """The object may or may not have been published: look at the lake before going on (R3)."""
+
+
 @dataclass(frozen=True, slots=True)
 class Entry:
     """One object as a listing shows it. `version` changes whenever the object is replaced."""
@@ -141,14 +145,17 @@ class Lake:
             raise _unavailable(error, self.path(key)) from error
 
     def put_new(self, key: str, data: bytes) -> Entry:
-        """Create the object, whole and durable, only if the name is free; raises AlreadyExists."""
+        """Create the object, whole and durable, only if the name is free; raises AlreadyExists, OutcomeUnknown."""
         with self._temporary(key, data) as temp:
             try:
                 os.link(temp, self.path(key))
             except FileExistsError as error:
                 msg = f"{key} exists already"
                 raise AlreadyExists(msg) from error
-            return self._published(key)
+            try:
+                return self._published(key)
+            except OSError as error:  # readers see it, but nobody knows whether it survives a power cut
+                raise OutcomeUnknown(f"{self.path(key)}: {error.strerror or error}") from error
 
     def replace(self, key: str, data: bytes, expected: Entry | None) -> Entry:
         """Replace the object whole, only if it still is the one noted in `expected` (None: still absent).

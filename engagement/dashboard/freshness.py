@@ -35,6 +35,8 @@ class Consumer:
     lag: int = 0
     stopped: int = 0
     heartbeat: datetime | None = None
+    hangs: bool = False
+    """It serves its series without a heartbeat: the loop has not turned for long (`ingest.metrics.Heartbeat`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,10 +140,11 @@ def parse(url: str, text: str) -> Consumer:
     beat = found.get("engagement_heartbeat_seconds")
     return Consumer(
         url,
-        beat is not None,
+        "engagement_buffered_bytes" in found,
         int(found.get("engagement_lag_records", 0)),
         int(found.get("engagement_partition_stopped", 0)),
         datetime.fromtimestamp(beat, UTC) if beat else None,
+        hangs=beat is None,
     )
 
 
@@ -188,6 +191,8 @@ def _consumer_trouble(facts: Facts, settings: Settings, now: datetime) -> tuple[
             f"Start it with `engagement ingest`; it reads from {settings.kafka_bootstrap_servers} and loses nothing by the pause.",
             "If it runs elsewhere, ENGAGEMENT_HOST and ENGAGEMENT_METRICS_PORT say where this page looks.",
         )
+    if consumer.hangs:
+        return "The consumer answers but hangs: it has not read for over a minute.", ("Restart it: that loses nothing.",)
     if consumer.heartbeat is not None and now - consumer.heartbeat > SILENT_AFTER:
         silent = words(now - consumer.heartbeat)
         return f"The consumer answers but has not read for {silent}.", ("Its log says what it waits for; restarting it loses nothing.",)

@@ -1,47 +1,51 @@
 """The long-running consumer: records of a partition and flush become one raw object, exactly once (R1-R3).
 
-The lake says where to resume, never the group. Whatever goes wrong between reading and a durable object,
-the buffer is dropped, the partition looks at the lake again and reads on from there: the log still has it.
+A thin shell: `protocol` decides, `perform` acts, here is the loop around them: what the group assigns, what
+the client fetches, when buffers are full, what is counted and told. The lake says where to resume, never the
+group. Whatever goes wrong between reading and a durable object, the buffer is dropped and read again: the log
+still has it.
 """
 
 from __future__ import annotations
 
-import contextlib
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
 import structlog
 
 from engagement.contract import TimeWindow
-from engagement.errors import EngagementError, TransientError
-from engagement.ingest import kafka
+from engagement.errors import PermanentError, TransientError
+from engagement.ingest import kafka, protocol
 from engagement.ingest.metrics import Metrics
-from engagement.ingest.partition import FlushPolicy, Partition
-from engagement.lake import AlreadyExists, Lake, LakeFormat
-from engagement.raw import chain, files, rows
-from engagement.raw.names import topic_chain
+from engagement.ingest.partition import Buffer, FlushPolicy, Key, Partition, news
+from engagement.ingest.perform import Performer
+from engagement.ingest.protocol import FIRST_RETRY_SECONDS, LAST_RETRY_SECONDS, Protocol, Reading
+from engagement.lake import Lake, LakeFormat
+from engagement.raw.chain import AheadOfLog
+from engagement.raw.files import RawFile
+from engagement.raw.rows import Coordinates, Rows
 from engagement.settings import Settings
 
 log = structlog.get_logger()
-Clock = Callable[[], float]
 
-BATCH = 2000
 WAIT_SECONDS = 0.25
-FIRST_RETRY_SECONDS = 0.5
-LAST_RETRY_SECONDS = 15.0
-LAG_SECONDS = 1.0
+FIRST_BATCH, LAST_BATCH = 100, 10_000
+BATCH_BYTES = 16 << 20
+"""What one fetch from the client's queue may bring: the number of messages asked for follows their size."""
+MEASURE_SECONDS = 1.0
+RECHECK_SECONDS = 15.0
 
 
-@dataclass(slots=True)
-class Waiting:
-    """An assigned partition without a position: when to look at the lake again (clock seconds)."""
+class ConsumerFailed(PermanentError):
+    """The client gave up for good: another process took this member's name, or the broker refuses the group."""
 
-    at: float = 0.0
-    delay: float = FIRST_RETRY_SECONDS
-    told: str | None = None
+
+def boot_clock() -> float:
+    """Seconds that pass while the process is stopped and while the machine sleeps: claims grow old then too (R3)."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 @dataclass(slots=True)
@@ -53,51 +57,59 @@ class Ingest:
     format: LakeFormat
     metrics: Metrics = field(default_factory=Metrics)
     stop: threading.Event = field(default_factory=threading.Event)
-    clock: Clock = time.monotonic
+    clock: Callable[[], float] = boot_clock
     _consumer: Any = None
-    _topics: Any = None
-    _positioned: dict[tuple[str, int], Partition] = field(default_factory=dict)
-    _waiting: dict[tuple[str, int], Waiting] = field(default_factory=dict)
-    _delays: dict[tuple[str, int], float] = field(default_factory=dict)
-    """Partitions whose last write failed, with the delay that the next failure will cost."""
-    _at_end: set[tuple[str, int]] = field(default_factory=set)
+    _performer: Performer = field(init=False)
+    _protocol: Protocol = field(init=False)
+    _policy: FlushPolicy = field(init=False)
+    _window: TimeWindow = field(init=False)
+    _partitions: dict[Key, Partition] = field(default_factory=dict)
+    _batch: int = FIRST_BATCH
     _assigned_once: bool = False
     _measured_at: float = float("-inf")
+    _rechecked_at: float = float("-inf")
     _told: str | None = None
 
+    def __post_init__(self) -> None:
+        settings = self.settings
+        self._protocol = Protocol(settings.raw_grace_minutes * 60)
+        self._policy = FlushPolicy(settings.flush_seconds, settings.flush_bytes, settings.buffer_bytes)
+        self._window = TimeWindow.of(self.format.history_start, settings.clock_skew_seconds, settings.lateness_days)
+
     def run(self, *, until_idle: bool = False) -> None:
-        """Read, buffer, write, until told to stop; raises WrongTopic for a topic that breaks the contract."""
-        self._topics = kafka.Topics(self.settings)
+        """Read, buffer, write, until told to stop; raises WrongTopic for a topic that breaks the contract, ConsumerFailed."""
+        topics = kafka.Topics(self.settings)
+        self._require_topics(topics)
         self._consumer = kafka.consumer(self.settings)
-        self._require_topics()
+        self._performer = Performer(topics, self._consumer, self.lake, self.clock)
         self._consumer.subscribe(list(self.settings.topics), on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost)
         try:
             while not self.stop.is_set():
                 self.turn()
                 if until_idle and self._is_idle():
                     break
+            self._leave(self._partitions, "shutdown")
         finally:
-            self._flush_all("shutdown")
             self._consumer.close()
 
     def turn(self) -> None:
-        """One turn of the loop: position what waits, read a batch, write what is due."""
-        self.metrics.heartbeat.set_to_current_time()
-        self._position_waiting()
-        self._measure_lag()
-        for message in self._consumer.consume(BATCH, WAIT_SECONDS):
-            self._take(message)
-        policy = FlushPolicy(self.settings.flush_seconds, self.settings.flush_bytes, self.settings.buffer_bytes)
-        due = policy.due(list(self._positioned.values()), self.clock())
-        if due:
-            self._flush(due)
+        """One turn of the loop: position what has no position, read a batch, write what is due."""
+        self.metrics.heartbeat.beat()
+        for partition in list(self._partitions.values()):
+            self._drive(partition)
+        self._recheck()
+        self._measure()
+        self._take(self._consumer.consume(self._batch, WAIT_SECONDS))
+        for partition, why in self._policy.due(self._partitions.values(), self.clock()):
+            self._advance(partition, protocol.Close(why))
+            self._drive(partition)
 
-    def _require_topics(self) -> None:
+    def _require_topics(self, topics: kafka.Topics) -> None:
         delay = FIRST_RETRY_SECONDS
         while not self.stop.is_set():
-            self.metrics.heartbeat.set_to_current_time()
+            self.metrics.heartbeat.beat()
             try:
-                self._topics.require_log_append_time(list(self.settings.topics))
+                topics.require_log_append_time(list(self.settings.topics))
             except TransientError as error:
                 self._tell(f"broker {self.settings.kafka_bootstrap_servers}: {error}")
                 self.stop.wait(delay)
@@ -114,210 +126,238 @@ class Ingest:
             log.info("broker_back")
         self._told = trouble
 
-    # Assignment. Partitions are taken without a position; the loop gives them one from the lake.
+    # Assignment. Partitions are taken without a position; the loop gives them one from the lake. The client is told at once
+    # what it has and has not: else it would do so itself after the callback, and fail for a partition that waits for a position.
 
     def _on_assign(self, consumer: Any, partitions: list[Any]) -> None:
         consumer.incremental_assign([])
         self._assigned_once = True
         for item in partitions:
-            self._waiting[item.topic, item.partition] = Waiting()
-        log.info("assigned", partitions=sorted(f"{item.topic}/{item.partition}" for item in partitions))
+            self._partitions[item.topic, item.partition] = Partition((item.topic, item.partition))
+        log.info("assigned", partitions=_shown(partitions))
 
     def _on_revoke(self, _consumer: Any, partitions: list[Any]) -> None:
         """Still ours: write what is buffered, then let go."""
-        mine = [found for item in partitions if (found := self._positioned.get((item.topic, item.partition)))]
-        self._flush([(found, "revoked") for found in mine if found.records])
-        self._forget(partitions)
+        self._performer.forget_topics()
+        self._leave([(item.topic, item.partition) for item in partitions], "revoked")
+        self._consumer.incremental_unassign([])
+        log.info("revoked", partitions=_shown(partitions))
 
     def _on_lost(self, _consumer: Any, partitions: list[Any]) -> None:
         """Somebody else's by now: never written (R3)."""
         for item in partitions:
-            lost = self._positioned.get((item.topic, item.partition))
-            if lost and lost.records:
-                self.metrics.dropped.labels("lost").inc()
-        self._forget(partitions)
+            if partition := self._partitions.get((item.topic, item.partition)):
+                self._advance(partition, protocol.Lost())
+        self._consumer.incremental_unassign([])
+        log.info("revoked", partitions=_shown(partitions), lost=True)
 
-    def _forget(self, partitions: list[Any]) -> None:
-        for item in partitions:
-            key = (item.topic, item.partition)
-            self._positioned.pop(key, None)
-            self._waiting.pop(key, None)
-            self._at_end.discard(key)
-            for gauge in (self.metrics.stopped, self.metrics.lag):
-                with contextlib.suppress(KeyError):
-                    gauge.remove(*key)
-        log.info("revoked", partitions=sorted(f"{item.topic}/{item.partition}" for item in partitions))
+    def _leave(self, keys: Iterable[Key], why: str) -> None:
+        for partition in [self._partitions[key] for key in keys if key in self._partitions]:
+            self._advance(partition, protocol.Close(why, leave=True))
+            if partition.key in self._partitions:
+                self._drive(partition)
 
-    def _position_waiting(self) -> None:
-        now = self.clock()
-        for key, waiting in list(self._waiting.items()):
-            if waiting.at > now:
-                continue
-            try:
-                self._position(*key)
-            except (EngagementError, kafka_errors()) as error:
-                self._postpone(key, waiting, str(error))
+    # The protocol.
 
-    def _position(self, topic: str, number: int) -> None:
-        from confluent_kafka import TopicPartition
+    def _drive(self, partition: Partition) -> None:
+        """Do what the protocol wants of a partition until it waits: for records, for a later try, or for nothing any more."""
+        while partition.key in self._partitions:
+            state = partition.state
+            if isinstance(state, protocol.Looking) and state.not_before > self.clock():
+                return
+            action = self._protocol.wants(state)
+            if action is None:
+                return
+            self._advance(partition, self._perform(partition, action))
 
-        where = rows.Coordinates(topic, self._topics.ids([topic])[topic], number)
-        claims = topic_chain(topic, where.topic_id, number)
-        low, high = self._consumer.get_watermark_offsets(TopicPartition(topic, number), timeout=kafka.TIMEOUT_SECONDS)
-        start = chain.resume(files.last_link(self.lake, claims), chain.NO_COVERAGE)
-        lost = chain.gap(start, low, high, f"{topic}/{number}")
-        if lost is not None:
-            files.write_gap(self.lake, claims, lost.start, lost.end)
-            self.metrics.gaps.labels(topic).inc(lost.end - lost.start)
-            log.error("gap", topic=topic, partition=number, start=lost.start, end=lost.end, meaning="the log no longer had these records")
-            start = lost.end
-        self._consumer.incremental_assign([TopicPartition(topic, number, start)])
-        self._positioned[topic, number] = Partition(where, claims, start)
-        del self._waiting[topic, number]
-        self.metrics.stopped.labels(topic, number).set(0)
-        log.info("positioned", topic=topic, partition=number, offset=start)
-
-    def _postpone(self, key: tuple[str, int], waiting: Waiting, trouble: str) -> None:
-        if waiting.told != trouble:
-            log.error("partition_waits", topic=key[0], partition=key[1], detail=trouble, action="keeps trying")
-        self.metrics.stopped.labels(*key).set(1)
-        self._waiting[key] = Waiting(self.clock() + waiting.delay, min(waiting.delay * 2, LAST_RETRY_SECONDS), trouble)
-
-    def _look_again(self, partition: Partition, why: str, trouble: str | None = None) -> None:
-        """Drop the buffer and take the position from the lake anew (R3); after a `trouble`, with growing delay."""
-        from confluent_kafka import TopicPartition
-
-        key = (partition.where.topic, partition.where.partition)
-        delay = self._delays.get(key, FIRST_RETRY_SECONDS) if trouble else 0.0
-        if trouble:
-            self._delays[key] = min(delay * 2, LAST_RETRY_SECONDS)
-        self.metrics.dropped.labels(why).inc()
-        self._consumer.incremental_unassign([TopicPartition(*key)])
-        self._positioned.pop(key, None)
-        self._at_end.discard(key)
-        self._waiting[key] = Waiting(self.clock() + delay, max(delay, FIRST_RETRY_SECONDS), trouble)
-
-    def _measure_lag(self) -> None:
-        """Records of each partition that are in the log and not in the lake, from what the client last heard."""
-        from confluent_kafka import TopicPartition
-
-        if self.clock() - self._measured_at < LAG_SECONDS:
+    def _recheck(self) -> None:
+        """Ask whether the topics are still the same where nothing comes: a topic made anew that is just as long would go unnoticed."""
+        if self.clock() - self._rechecked_at < RECHECK_SECONDS:
             return
-        self._measured_at = self.clock()
-        for (topic, number), partition in self._positioned.items():
-            _, high = self._consumer.get_watermark_offsets(TopicPartition(topic, number), cached=True)
-            if high >= 0:
-                self.metrics.lag.labels(topic, number).set(max(0, high - partition.start))
+        self._rechecked_at = self.clock()
+        self._performer.forget_topics()
+        for partition in list(self._partitions.values()):
+            if isinstance(partition.state, Reading) and not partition.size:
+                event = self._performer.ask_topic(partition.key[0])
+                if isinstance(event, protocol.TopicIs):
+                    self._advance(partition, event)
+
+    def _perform(self, partition: Partition, action: protocol.Action) -> protocol.Event:
+        topic, number = partition.key
+        match action:
+            case protocol.AskTopic():
+                return self._performer.ask_topic(topic)
+            case protocol.ListRaw(topic_id):
+                return self._performer.list_raw(topic, number, topic_id)
+            case protocol.ListArchive(topic_id):
+                return self._performer.list_archive(topic, number, topic_id)
+            case protocol.AskLog():
+                return self._performer.ask_log(topic, number)
+            case protocol.Put():
+                return self._put(partition, action)
+
+    def _put(self, partition: Partition, claim: protocol.Put) -> protocol.Event:
+        topic, number = partition.key
+        started = time.monotonic()
+        batch = partition.buffer.batch() if partition.buffer and not claim.gap else None
+        event, raw = self._performer.put(topic, number, claim, batch)
+        if raw is not None and isinstance(state := partition.state, protocol.Claiming):
+            self._count(partition, raw, state.closing.why, time.monotonic() - started)
+            kafka.commit(self._consumer, topic, number, raw.end)
+        return event
+
+    def _advance(self, partition: Partition, event: protocol.Event) -> None:
+        """Take the protocol's step, and make buffer and client follow the state."""
+        before = partition.state
+        try:
+            step = self._protocol.advance(before, event)
+        except AheadOfLog as error:
+            event = protocol.Trouble("ahead_of_log", self.clock(), str(error))
+            step = self._protocol.advance(before, event)
+        self._tell_step(partition, before, event, step)
+        if step.state is None:
+            self._fetch(partition, None)
+            del self._partitions[partition.key]
+            self.metrics.forget(*partition.key)
+            return
+        partition.state = step.state
+        if protocol.holds(step.state) is None:
+            partition.buffer = None
+            self._fetch(partition, None)
+        elif isinstance(step.state, Reading) and step.state.start == step.state.end:
+            partition.buffer = None
+            self._fetch(partition, step.state.start)
+
+    def _fetch(self, partition: Partition, start: int | None) -> None:
+        """Let the client fetch from `start`, unless it does already; None: not at all."""
+        from confluent_kafka import TopicPartition
+
+        if start is None and partition.fetching:
+            self._consumer.incremental_unassign([TopicPartition(*partition.key)])
+        elif start is not None and not partition.fetching:
+            self._consumer.incremental_assign([TopicPartition(*partition.key, start)])
+            log.info("positioned", topic=partition.key[0], partition=partition.key[1], offset=start)
+        partition.fetching = start is not None
 
     # Reading.
 
-    def _take(self, message: Any) -> None:
+    def _take(self, messages: list[Any]) -> None:
+        self._performer.forget_topics()
+        found: dict[Key, list[Any]] = {}
+        troubles = []
+        for message in messages:
+            if message.error() is None:
+                found.setdefault((message.topic(), message.partition()), []).append(message)
+            else:
+                troubles.append(message)
+        size = sum(self._add(key, taken) for key, taken in found.items())
+        if found:
+            self._tell(None)
+            count = len(messages) - len(troubles)
+            self._batch = max(1, min(LAST_BATCH, BATCH_BYTES * count // size))
+        for message in troubles:
+            self._meet(message)
+
+    def _add(self, key: Key, messages: list[Any]) -> int:
+        """Buffer records of one partition; returns their size in bytes."""
+        records = kafka.records(messages)
+        partition = self._partitions.get(key)
+        if partition is not None and isinstance(state := partition.state, Reading):
+            records = news(records, state.end)
+            if records:
+                if partition.buffer is None:
+                    where = Coordinates(key[0], state.topic_id, key[1])
+                    partition.buffer = Buffer(Rows(where, self._window, self.format.slot_minutes, self.settings.topics[key[0]]))
+                partition.buffer.add(records, self.clock())
+                self.metrics.records.labels(key[0]).inc(len(records))
+                self._advance(partition, protocol.Took(records.offsets[-1] + 1))
+        return records.size or 1
+
+    def _meet(self, message: Any) -> None:
+        """What the client reports in place of a record."""
         from confluent_kafka import KafkaError
 
         error = message.error()
-        if error is None:
-            self._tell(None)
-            key = (message.topic(), message.partition())
-            self._at_end.discard(key)
-            partition = self._positioned.get(key)
+        partition = self._partitions.get((message.topic(), message.partition()))
+        if error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 - the library's own public name for it
             if partition is not None:
-                partition.add(kafka.record(message), self.clock())
-                self.metrics.records.labels(message.topic()).inc()
-        elif error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 - the library's own public name for it
-            self._at_end.add((message.topic(), message.partition()))
+                partition.end_of_log = message.offset()
         elif error.code() == KafkaError._AUTO_OFFSET_RESET:  # noqa: SLF001
-            self._out_of_range(message)
+            if partition is not None and isinstance(partition.state, Reading):
+                self._advance(partition, protocol.OutOfRange())
+                self._drive(partition)
+        elif error.fatal():
+            raise ConsumerFailed(kafka.failure(error))
         else:
             self._tell(error.str())
 
-    def _out_of_range(self, message: Any) -> None:
-        """The log lost the offset we wait for: write what is buffered, then look again, which records the gap."""
-        partition = self._positioned.get((message.topic(), message.partition()))
-        if partition is None:
-            return
-        self._flush([(partition, "gap")] if partition.records else [])
-        if (message.topic(), message.partition()) in self._positioned:
-            self._look_again(partition, "out_of_range")
-
     def _is_idle(self) -> bool:
-        return self._assigned_once and not self._waiting and self._at_end >= set(self._positioned)
-
-    # Writing.
-
-    def _flush_all(self, why: str) -> None:
-        self._flush([(partition, why) for partition in self._positioned.values() if partition.records])
-
-    def _flush(self, due: list[tuple[Partition, str]]) -> None:
-        if not due:
-            return
-        try:
-            ids = self._topics.ids(sorted({partition.where.topic for partition, _ in due}))
-        except TransientError as error:
-            self._tell(str(error))
-            for partition, _ in due:
-                self._look_again(partition, "broker_away", str(error))
-            return
-        for partition, why in due:
-            if ids[partition.where.topic] != partition.where.topic_id:
-                log.error("topic_recreated", topic=partition.where.topic, partition=partition.where.partition)
-                self._look_again(partition, "topic_recreated")
-            else:
-                self._write(partition, why)
-
-    def _write(self, partition: Partition, why: str) -> None:
-        where, settings = partition.where, self.settings
-        window = TimeWindow.of(self.format.history_start, settings.clock_skew_seconds, settings.lateness_days)
-        batch = rows.build(where, partition.records, window, self.format.slot_minutes, settings.topics[where.topic])
-        try:
-            raw = files.write(self.lake, partition.chain, partition.start, partition.end, batch)
-        except AlreadyExists:
-            log.warning(
-                "fenced", topic=where.topic, partition=where.partition, start=partition.start, meaning="another writer made this claim"
-            )
-            self._look_again(partition, "fenced")
-            return
-        except TransientError as error:
-            log.warning(
-                "lake_unavailable",
-                topic=where.topic,
-                partition=where.partition,
-                detail=str(error),
-                action="stops taking records, keeps trying",
-            )
-            self._look_again(partition, "lake_unavailable", str(error))
-            return
-        partition.written()
-        self._delays.pop((where.topic, where.partition), None)
-        self._report(partition, raw, why)
-
-    def _report(self, partition: Partition, raw: files.RawFile, why: str) -> None:
-        from confluent_kafka import TopicPartition
-
-        topic, number = partition.where.topic, partition.where.partition
-        self.metrics.flushes.labels(topic, why).inc()
-        for reason, count in raw.rejects.items():
-            self.metrics.rejects.labels(topic, reason).inc(count)
-        for what, count in raw.noticed.items():
-            self.metrics.noticed.labels(topic, what).inc(count)
-        try:
-            self._consumer.commit(offsets=[TopicPartition(topic, number, raw.end)], asynchronous=True)
-        except kafka_errors() as error:  # group offsets only serve lag monitoring (R3)
-            log.warning("offset_not_committed", topic=topic, partition=number, detail=str(error))
-        log.info(
-            "flushed",
-            topic=topic,
-            partition=number,
-            start=raw.start,
-            end=raw.end,
-            rows=raw.rows,
-            rejects=sum(raw.rejects.values()),
-            why=why,
+        return self._assigned_once and all(
+            isinstance(partition.state, Reading) and partition.end_of_log >= partition.state.end for partition in self._partitions.values()
         )
 
+    # What is counted and told.
 
-def kafka_errors() -> type[Exception]:
-    """The exception type of the client library, imported when first needed."""
-    from confluent_kafka import KafkaException
+    def _measure(self) -> None:
+        """Lag of each partition, from what the client last heard and what is buffered."""
+        if self.clock() - self._measured_at < MEASURE_SECONDS:
+            return
+        self._measured_at = self.clock()
+        self.metrics.buffered.set(sum(partition.size for partition in self._partitions.values()))
+        for partition in self._partitions.values():
+            if isinstance(state := partition.state, Reading):
+                high = kafka.known_end(self._consumer, *partition.key)
+                at_end = not partition.size and partition.end_of_log >= state.end  # only control records may follow
+                self.metrics.lag.labels(*partition.key).set(0 if at_end else max(0, high - state.start))
+                oldest = partition.buffer.oldest_received / 1e6 if partition.buffer else time.time()
+                self.metrics.lag_seconds.labels(*partition.key).set(max(0.0, time.time() - oldest))
 
-    error: type[Exception] = KafkaException
-    return error
+    def _count(self, partition: Partition, raw: RawFile, why: str, duration: float) -> None:
+        topic, number = partition.key
+        here = {"topic": topic, "partition": number, "start": raw.start, "end": raw.end}
+        metrics = self.metrics
+        metrics.commits.labels(topic, why).inc()
+        if raw.gap:
+            metrics.gaps.labels(topic).inc(raw.end - raw.start)
+            log.error("gap", **here, meaning="the log no longer had these records")
+            return
+        metrics.flush_rows.labels(topic).observe(raw.rows)
+        metrics.flush_bytes.labels(topic).observe(raw.size)
+        metrics.flush_age.labels(topic).observe(self.clock() - partition.since)
+        metrics.flush_duration.labels(topic).observe(duration)
+        for reason, count in raw.rejects.items():
+            metrics.rejects.labels(topic, reason).inc(count)
+        for what, count in raw.noticed.items():
+            metrics.noticed.labels(topic, what).inc(count)
+        log.info("flushed", **here, rows=raw.rows, rejects=sum(raw.rejects.values()), why=why)
+
+    def _tell_step(self, partition: Partition, before: protocol.State, event: protocol.Event, step: protocol.Step) -> None:
+        if step.dropped:
+            held = protocol.holds(before) is not None and partition.size > 0
+            self._tell_dropped(partition, event, step.dropped, held=held)
+        elif isinstance(step.state, Reading) and not isinstance(event, protocol.Took):
+            self.metrics.stopped.labels(*partition.key).set(0)
+            partition.told = None
+
+    def _tell_dropped(self, partition: Partition, event: protocol.Event, why: str, *, held: bool) -> None:
+        topic, number = partition.key
+        here = {"topic": topic, "partition": number}
+        if held:
+            self.metrics.dropped.labels(topic, why).inc()
+        if why in protocol.FENCES:
+            self.metrics.fences.labels(topic, why).inc()
+            log.warning(why, **here, dropped=held, meaning="somebody or something else was there first: nothing is written twice")
+            return
+        if isinstance(event, protocol.Trouble):
+            self.metrics.stopped.labels(topic, number).set(1)
+            if partition.told != event.detail:
+                log.error(
+                    "partition_waits", **here, why=why, detail=event.detail, action="keeps trying; the log still has what was dropped"
+                )
+            partition.told = event.detail
+            return
+        log.info(why, **here, dropped=held)
+
+
+def _shown(partitions: list[Any]) -> list[str]:
+    return sorted(f"{item.topic}/{item.partition}" for item in partitions)

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
+import structlog
+
 from engagement.errors import PermanentError, TransientError
-from engagement.raw.rows import Record, from_millis
+from engagement.raw.rows import Records
 from engagement.settings import Settings
 
+log = structlog.get_logger()
+
 TIMEOUT_SECONDS = 10.0
+LAST_MILLIS = 253_402_300_799_999
+"""End of the year 9999. Times outside of 1970-9999 come from records older than the topic's LogAppendTime; they are cut to it."""
 
 
 class BrokerUnavailable(TransientError):
@@ -17,6 +24,10 @@ class BrokerUnavailable(TransientError):
 
 class WrongTopic(PermanentError):
     """The topic's settings break the contract; the text says how to change them."""
+
+
+class WrongProperty(PermanentError):
+    """The client library refuses a property."""
 
 
 class Topics:
@@ -56,32 +67,89 @@ class Topics:
             raise BrokerUnavailable(error.args[0].str()) from error
 
 
+CLASSIC_ONLY = ("session.timeout.ms", "heartbeat.interval.ms", "partition.assignment.strategy")
+"""Properties that belong to the group protocol before KIP-848: who sets one wants that protocol."""
+
+
+def group_properties(settings: Settings) -> dict[str, Any]:
+    """How the group shares its partitions: KIP-848, or cooperative-sticky where the user's own properties ask for the old protocol.
+
+    With ENGAGEMENT_CONSUMER_INSTANCE the member is static: a restart within the session timeout moves nothing.
+    """
+    chosen: dict[str, Any] = {"group.id": settings.consumer_group}
+    if settings.consumer_instance:
+        chosen["group.instance.id"] = settings.consumer_instance
+    asked = settings.kafka.get("group.protocol", "classic" if any(name in settings.kafka for name in CLASSIC_ONLY) else "consumer")
+    if asked == "classic":
+        return {**chosen, "group.protocol": "classic", "partition.assignment.strategy": "cooperative-sticky"}
+    return {**chosen, "group.protocol": asked}
+
+
 def consumer(settings: Settings) -> Any:
     """A consumer that never commits by itself and never jumps over lost offsets by itself."""
-    from confluent_kafka import Consumer
+    from confluent_kafka import Consumer, KafkaException
 
-    return Consumer(
-        settings.kafka_config(
-            **{
-                "group.id": settings.consumer_group,
-                "enable.auto.commit": False,
-                "enable.auto.offset.store": False,
-                "auto.offset.reset": "error",
-                "enable.partition.eof": True,
-                "partition.assignment.strategy": "cooperative-sticky",
-                "isolation.level": "read_committed",
-                "queued.max.messages.kbytes": 65536,
-            }
-        ),
-        logger=silent(),
+    properties = settings.kafka_config(
+        **{
+            "enable.auto.commit": False,
+            "enable.auto.offset.store": False,
+            "auto.offset.reset": "error",
+            "enable.partition.eof": True,
+            "isolation.level": "read_committed",
+            "queued.max.messages.kbytes": 65536,
+            **group_properties(settings),
+        }
+    )
+    try:
+        return Consumer(properties, logger=silent())
+    except KafkaException as error:
+        raise WrongProperty(f"ENGAGEMENT_KAFKA__…: {error.args[0].str()}") from error
+
+
+def commit(consumer: Any, topic: str, number: int, end: int) -> None:
+    """Tell the group how far the lake is; only for those who watch its lag (R3), so a failure is told and no more."""
+    from confluent_kafka import KafkaException, TopicPartition
+
+    try:
+        consumer.commit(offsets=[TopicPartition(topic, number, end)], asynchronous=True)
+    except KafkaException as error:
+        log.warning("offset_not_committed", topic=topic, partition=number, detail=error.args[0].str())
+
+
+def known_end(consumer: Any, topic: str, number: int) -> int:
+    """The log's end as the client last heard it; negative where it has not heard yet."""
+    from confluent_kafka import TopicPartition
+
+    _, high = consumer.get_watermark_offsets(TopicPartition(topic, number), cached=True)
+    return int(high)
+
+
+def failure(error: Any) -> str:
+    """One line for a person about an error after which the client does nothing any more."""
+    from confluent_kafka import KafkaError
+
+    if error.code() in (KafkaError.FENCED_INSTANCE_ID, KafkaError.UNRELEASED_INSTANCE_ID):
+        return f"another consumer runs under the same ENGAGEMENT_CONSUMER_INSTANCE: give each process its own ({error.str()})"
+    return f"the broker refuses this consumer for good: {error.str()}"
+
+
+def records(messages: Sequence[Any]) -> Records:
+    """Consumed messages of one partition, in their order, as columns."""
+    return Records(
+        [message.offset() for message in messages],
+        [min(max(message.timestamp()[1], 0), LAST_MILLIS) * 1000 for message in messages],
+        [message.key() for message in messages],
+        [message.value() for message in messages],
+        [_headers(message) for message in messages],
     )
 
 
-def record(message: Any) -> Record:
-    """A consumed message as a Record."""
-    _, millis = message.timestamp()
-    headers = tuple((name, value) for name, value in message.headers() or ())
-    return Record(message.offset(), from_millis(millis), message.key(), message.value(), headers)
+def _headers(message: Any) -> Sequence[tuple[str, bytes | None]] | None:
+    """None where a header's name is no text: the client library then hands out none of them."""
+    try:
+        return message.headers() or ()
+    except UnicodeDecodeError:
+        return None
 
 
 def _hex(topic_id: Any) -> str:

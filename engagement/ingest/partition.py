@@ -1,47 +1,84 @@
-"""One assigned partition: what is buffered, what its next claim is called, when it must be written (R2, R3).
+"""One assigned partition: its state in the protocol, what is buffered, when it must be written.
 
 Pure: the clock's reading is passed in, nothing here touches Kafka or a disk.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_left
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from engagement.raw.names import Chain
-from engagement.raw.rows import Coordinates, Record
+from engagement.ingest.protocol import Looking, State
+from engagement.raw.rows import CHUNK, Batch, Records, Rows
+
+Key = tuple[str, int]
+"""Topic and partition number."""
+
+
+@dataclass(slots=True)
+class Buffer:
+    """Records read since the last claim. They are decoded as they come, so memory holds columns, not messages."""
+
+    rows: Rows
+    waiting: Records = field(default_factory=Records)
+    """Not decoded yet: fewer than a chunk."""
+    size: int = 0
+    """Bytes of all records in it as they came; their columns take no more."""
+    since: float = 0.0
+    """Clock reading when the oldest record arrived, seconds."""
+    oldest_received: int = 0
+    """Log-append time of the oldest record, microseconds."""
+
+    def add(self, records: Records, now: float) -> None:
+        """Take records that follow one another."""
+        if not self.size:
+            self.since, self.oldest_received = now, records.received[0]
+        self.size += records.size
+        self.waiting.extend(records)
+        if len(self.waiting) >= CHUNK:
+            self._decode()
+
+    def batch(self) -> Batch:
+        """All rows, ready to be written."""
+        self._decode()
+        return self.rows.batch()
+
+    def _decode(self) -> None:
+        self.rows.add(self.waiting)
+        self.waiting = Records()
 
 
 @dataclass(slots=True)
 class Partition:
-    """A positioned partition. `start` is the expected next offset, the name of the next claim."""
+    """An assigned partition. `buffer` is there exactly while records are held (`protocol.holds`)."""
 
-    where: Coordinates
-    chain: Chain
-    start: int
-    records: list[Record] = field(default_factory=list)
-    size: int = 0
-    since: float = 0.0
-    """Clock reading when the oldest buffered record arrived, seconds."""
+    key: Key
+    state: State = field(default_factory=Looking)
+    buffer: Buffer | None = None
+    fetching: bool = False
+    """Whether the client fetches it."""
+    told: str | None = None
+    """The trouble that was logged last, so that it is logged once."""
+    end_of_log: int = -1
+    """Where the client last met the log's end."""
 
     @property
-    def end(self) -> int:
-        """One past the last record read; offsets that the log skips belong to the claim."""
-        return self.records[-1].offset + 1 if self.records else self.start
+    def size(self) -> int:
+        """Bytes buffered."""
+        return self.buffer.size if self.buffer else 0
 
-    def add(self, record: Record, now: float) -> None:
-        """Take one record from the log; what lies before the next claim was read already and is ignored."""
-        if record.offset < self.end:
-            return
-        if not self.records:
-            self.since = now
-        self.records.append(record)
-        self.size += record.size
+    @property
+    def since(self) -> float:
+        """Clock reading when the oldest buffered record arrived; only while there is one."""
+        return self.buffer.since if self.buffer else 0.0
 
-    def written(self) -> None:
-        """The buffered records are durable: go on from their end."""
-        self.start = self.end
-        self.records = []
-        self.size = 0
+
+def news(records: Records, end: int) -> Records:
+    """Those from offset `end` on: what lies before was read already."""
+    if records.offsets[0] >= end:
+        return records
+    return records.cut(bisect_left(records.offsets, end), len(records))
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,18 +88,28 @@ class FlushPolicy:
     seconds: float
     partition_bytes: int
     total_bytes: int
+    a_second: int = 20
+    """Partitions due by age that are written in one second: a hundred at once would load the store in bursts."""
 
-    def due(self, partitions: list[Partition], now: float) -> list[tuple[Partition, str]]:
-        """Which partitions to write now, and why: `age`, `size` or `memory`.
-
-        One partition's age takes all others along: their rows are then seen in the same refresh.
-        """
-        filled = [partition for partition in partitions if partition.records]
-        if any(now - partition.since >= self.seconds for partition in filled):
-            return [(partition, "age") for partition in filled]
+    def due(self, partitions: Iterable[Partition], now: float) -> list[tuple[Partition, str]]:
+        """Which partitions to write now, and why: `age`, `size` or `memory`; none holds a record for longer than `seconds`."""
+        filled = [partition for partition in partitions if partition.buffer]
         due = [(partition, "size") for partition in filled if partition.size >= self.partition_bytes]
-        total = sum(partition.size for partition in filled)
-        if not due and total >= self.total_bytes:
+        due += [(partition, "age") for partition in self._aged(filled, now) if partition.size < self.partition_bytes]
+        if not due and sum(partition.size for partition in filled) >= self.total_bytes:
             fullest = sorted(filled, key=lambda partition: partition.size, reverse=True)
             due = [(partition, "memory") for partition in fullest[: max(1, len(fullest) // 2)]]
         return due
+
+    def _aged(self, filled: list[Partition], now: float) -> list[Partition]:
+        """Those whose turn has come in the last moments before the oldest record is too old, at most a quarter of its time.
+
+        One partition's age takes the others along, so that their rows are seen in the same refresh; not those that
+        were written in these very moments and have records again.
+        """
+        oldest = min((partition.since for partition in filled), default=now)
+        along = [partition for partition in filled if partition.since < oldest + self.seconds * 0.75]
+        along.sort(key=lambda partition: (partition.since, partition.key))
+        rate = max(self.a_second, len(filled) / (self.seconds / 4))
+        may_wait = max(0, int((oldest + self.seconds - now) * rate))
+        return along[: max(0, len(along) - may_wait)]

@@ -14,7 +14,7 @@ Whatever goes wrong after Located leads back to Looking: the log still has what 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from engagement.errors import PermanentError
 from engagement.raw import chain
@@ -153,7 +153,10 @@ Action = AskTopic | ListRaw | ListArchive | AskLog | Put
 
 @dataclass(frozen=True, slots=True)
 class TopicIs:
-    """The broker's id of the topic, 32 hex digits; `now` is read before asking."""
+    """The broker's id of the topic, 32 hex digits; `now` is read before asking.
+
+    While Reading it comes unasked now and then: a topic made anew with just as many records sends nothing.
+    """
 
     topic_id: str
     now: float
@@ -175,11 +178,10 @@ class ArchiveListed:
 
 @dataclass(frozen=True, slots=True)
 class LogIs:
-    """The log holds [low, high); `shown` names the partition in an error."""
+    """The log holds [low, high)."""
 
     low: int
     high: int
-    shown: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,10 +224,14 @@ class Taken:
 
 @dataclass(frozen=True, slots=True)
 class Trouble:
-    """An action failed or nobody knows whether it did: `broker_away`, `lake_unavailable`, `unknown_outcome`, `ahead_of_log`."""
+    """An action failed, or nobody knows whether it did.
+
+    `why` is broker_away, lake_unavailable, lake_unreadable, unknown_outcome or ahead_of_log; `detail` is for people.
+    """
 
     why: str
     now: float
+    detail: str = field(default="", compare=False)
 
 
 Event = TopicIs | RawListed | ArchiveListed | LogIs | Took | Close | Lost | OutOfRange | Written | Taken | Trouble
@@ -285,6 +291,8 @@ class Protocol:
                 return Step(Located(topic_id, at, delay, chain.resume(last, coverage)))
             case Located(), LogIs():
                 return Step(_located(state, event))
+            case Reading(), TopicIs(topic_id):
+                return Step(state) if topic_id == state.topic_id else _dropped(state, "topic_recreated")
             case Reading(), Took(end):
                 return Step(replace(state, end=max(state.end, end)))
             case Reading(), Close(why, leave):
@@ -323,7 +331,7 @@ class Protocol:
 
 
 def _located(state: Located, log: LogIs) -> State:
-    lost = chain.gap(state.offset, log.low, log.high, log.shown)
+    lost = chain.gap(state.offset, log.low, log.high)
     reading = Reading(state.topic_id, state.offset, state.offset, state.at, state.delay)
     if lost is None:
         return reading

@@ -36,8 +36,15 @@ class Coverage:
 
     def holds(self, start: int) -> bool:
         """Whether a raw object of this start lies in a covered range: readers ignore it."""
-        place = bisect_right(self.ranges, start, key=lambda link: link.start)
-        return place > 0 and start < self.ranges[place - 1].end
+        return self.behind(start) > start
+
+    def behind(self, offset: int) -> int:
+        """The first offset from here on that no range holds."""
+        place = bisect_right(self.ranges, offset, key=lambda link: link.start)
+        while place > 0 and offset < (end := self.ranges[place - 1].end):
+            offset = end
+            place = bisect_right(self.ranges, offset, key=lambda link: link.start)
+        return offset
 
     @property
     def end(self) -> int | None:
@@ -53,17 +60,21 @@ class AheadOfLog(PermanentError):
 
 
 def resume(last: Link | None, coverage: Coverage) -> int:
-    """Where a chain goes on (R3): the end of the object with the greatest start, else of the coverage, else 0."""
-    return last.end if last is not None else coverage.end or 0
+    """Where a chain goes on (R3): the end of the object with the greatest start, else of the coverage, else 0.
+
+    Never at an offset that is archived already: a listing is no snapshot, and may miss both an object that was just
+    deleted and the one that came just before the deletion.
+    """
+    return coverage.behind(last.end if last is not None else coverage.end or 0)
 
 
-def gap(offset: int, low: int, high: int, shown: str) -> Link | None:
+def gap(offset: int, low: int, high: int) -> Link | None:
     """What the log [low, high) no longer holds of a chain that goes on at `offset`, None where all is there.
 
-    Raises AheadOfLog where the offset lies above the log's end; `shown` names the partition.
+    Raises AheadOfLog where the offset lies above the log's end.
     """
     if offset > high:
-        msg = f"{shown}: the lake resumes at offset {offset}, but the log ends at {high}: the broker lost records or is another cluster"
+        msg = f"the lake resumes at offset {offset}, but the log ends at {high}: the broker lost records or is another cluster"
         raise AheadOfLog(msg)
     return Link(offset, low) if low > offset else None
 

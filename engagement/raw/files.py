@@ -8,16 +8,21 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 from engagement.errors import PermanentError
-from engagement.lake import Lake
+from engagement.lake import Lake, LakeUnavailable
 from engagement.raw.chain import Link
 from engagement.raw.names import RAW, Chain, parse_key
 from engagement.raw.rows import Batch
 
+if TYPE_CHECKING:
+    import pyarrow as pa
+
 FOOTER_KEY = b"engagement"
+LISTINGS = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +45,8 @@ class RawFile:
     """Name of the imported file."""
     noticed: dict[str, int] = field(default_factory=dict)
     """Good rows out of the ordinary, counted (`rows.Batch`)."""
+    size: int = field(default=0, compare=False)
+    """Bytes of the object just written; 0 where only the footer was read."""
 
     @property
     def key(self) -> str:
@@ -81,14 +88,12 @@ def write(lake: Lake, chain: Chain, start: int, end: int, batch: Batch, source: 
 
     Raises AlreadyExists where another writer made the claim first (the fence), LakeUnavailable.
     """
-    received = batch.table["received_at"]
-    last = max(received.to_pylist(), default=None) if batch.table.num_rows else None
     raw = RawFile(
-        chain, start, end, batch.table.num_rows, batch.rejects, batch.event_slots, None, batch.first_received_at, last, source,
-        batch.noticed,
+        chain, start, end, batch.table.num_rows, batch.rejects, batch.event_slots, None, batch.first_received_at, batch.last_received_at,
+        source, batch.noticed,
     )  # fmt: skip
-    lake.put_new(raw.key, _encode(batch.table, raw))
-    return raw
+    entry = lake.put_new(raw.key, _encode(batch.table, raw))
+    return replace(raw, size=entry.size)
 
 
 def write_gap(lake: Lake, chain: Chain, start: int, end: int) -> RawFile:
@@ -126,18 +131,35 @@ def read_footer(lake: Lake, chain: Chain, start: int) -> RawFile:
 
 
 def last_link(lake: Lake, chain: Chain) -> Link | None:
-    """The claim with the greatest start of a chain, or None where it is empty (R3)."""
-    starts = [parsed[1] for entry in lake.list(chain.folder) if (parsed := parse_key(entry.key))]
-    return read_footer(lake, chain, max(starts)).link if starts else None
+    """The claim with the greatest start of a chain, or None where it is empty (R3).
+
+    Raises LakeUnavailable, PermanentError where that object cannot be read: where to go on is then unknown.
+    """
+    for _ in range(LISTINGS):
+        starts = [parsed[1] for entry in lake.list(chain.folder) if (parsed := parse_key(entry.key))]
+        if not starts:
+            return None
+        try:
+            return read_footer(lake, chain, max(starts)).link
+        except FileNotFoundError:  # a newer one came and this one was archived and deleted: list again
+            continue
+    raise LakeUnavailable(f"{lake.path(chain.folder)}: its last object vanished at each of {LISTINGS} listings")
 
 
-def _encode(table: object, raw: RawFile) -> bytes:
+def _encode(table: pa.Table, raw: RawFile) -> bytes:
     import pyarrow.parquet as pq
 
     sink = io.BytesIO()
     low_cardinality = ["kafka_topic", "kafka_topic_id", "event_type", "device_type", "device_model", "os_version", "locale",
                        "app_version", "country", "region", "city", "reject_reason"]  # fmt: skip
-    with pq.ParquetWriter(sink, table.schema, compression="zstd", use_dictionary=low_cardinality) as writer:  # type: ignore[attr-defined]
+    rising = dict.fromkeys(("kafka_offset", "received_at", "event_time"), "DELTA_BINARY_PACKED")
+    with pq.ParquetWriter(
+        sink,
+        table.schema,
+        compression="zstd",
+        use_dictionary=low_cardinality,
+        column_encoding=rising,
+    ) as writer:
         writer.write_table(table)
         writer.add_key_value_metadata({FOOTER_KEY: raw.to_json().encode()})
     return sink.getvalue()

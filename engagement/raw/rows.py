@@ -5,17 +5,23 @@ One row a record, good or bad; a bad one has null typed columns, a `reject_reaso
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from engagement.contract import Event, Reject, TimeWindow, decode
+from engagement.contract import Event, TimeWindow
+from engagement.raw.names import REPLAY_HEADER
 
 if TYPE_CHECKING:
+    import numpy as np
     import pyarrow as pa
 
 Headers = Sequence[tuple[str, bytes | None]]
+UNREADABLE_HEADERS = "bad_encoding"
+"""Reason of a record whose header names are no text: the client library cannot hand them out, the rest is kept."""
+CHUNK = 4096
+"""Records decoded at once: enough to spread the cost of a column, few enough to stay in the processor's cache."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,12 +34,57 @@ class Record:
     value: bytes | None
     headers: Headers = ()
 
+
+@dataclass(slots=True)
+class Records:
+    """Records as columns, in the order of their offsets; `received` in microseconds since 1970 UTC.
+
+    Headers that the client library cannot hand out are None.
+    """
+
+    offsets: list[int] = field(default_factory=list)
+    received: list[int] = field(default_factory=list)
+    keys: list[bytes | None] = field(default_factory=list)
+    values: list[bytes | None] = field(default_factory=list)
+    headers: list[Headers | None] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self.offsets)
+
+    def extend(self, other: Records) -> None:
+        """Append the records of another."""
+        self.offsets += other.offsets
+        self.received += other.received
+        self.keys += other.keys
+        self.values += other.values
+        self.headers += other.headers
+
+    def cut(self, start: int, end: int) -> Records:
+        """Those at the places [start, end)."""
+        span = slice(start, end)
+        return Records(self.offsets[span], self.received[span], self.keys[span], self.values[span], self.headers[span])
+
     @property
     def size(self) -> int:
-        """Bytes that it holds in memory, roughly."""
-        return len(self.value or b"") + len(self.key or b"") + 64
+        """Bytes that they hold in memory, roughly."""
+        bodies = sum(map(len, filter(None, self.values))) + sum(map(len, filter(None, self.keys)))
+        return bodies + 64 * len(self) + sum(len(name) + len(value or b"") for held in self.headers if held for name, value in held)
+
+    @staticmethod
+    def of(records: Iterable[Record]) -> Records:
+        """Single records as columns."""
+        found = Records()
+        for record in records:
+            found.offsets.append(record.offset)
+            found.received.append((record.received_at - _EPOCH) // _MICROSECOND)
+            found.keys.append(record.key)
+            found.values.append(record.value)
+            found.headers.append(record.headers)
+        return found
 
 
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
 EVENT_COLUMNS = tuple(name for name in Event.__struct_fields__)
 
 
@@ -72,6 +123,7 @@ class Batch:
     min_event_time: datetime | None
     max_event_time: datetime | None
     first_received_at: datetime | None
+    last_received_at: datetime | None
     noticed: dict[str, int]
     """Good rows that are out of the ordinary: `late`, `other_family`, `other_key` (R11)."""
 
@@ -86,64 +138,134 @@ def build(where: Coordinates, records: Iterable[Record], window: TimeWindow, slo
 
     `family` is the topic's own, None where it carries all of them (imports).
     """
+    rows = Rows(where, window, slot_minutes, family)
+    rows.add(Records.of(records))
+    return rows.batch()
+
+
+class Rows:
+    """Rows of one coming raw object, decoded as the records arrive, so that little is left to do at the flush."""
+
+    def __init__(self, where: Coordinates, window: TimeWindow, slot_minutes: int, family: str | None = None) -> None:
+        self._where, self._window, self._slot, self._family = where, window, slot_minutes * 60_000_000, family
+        self._chunks: list[pa.RecordBatch] = []
+        self._rejects: dict[str, int] = {}
+        self._noticed: dict[str, int] = {}
+        self._slots: dict[int, int] = {}
+        self._event_range: tuple[int, int] | None = None
+        self._received_range: tuple[int, int] | None = None
+
+    def add(self, records: Records) -> None:
+        """Decode records, in chunks, and keep their rows."""
+        for start in range(0, len(records), CHUNK):
+            self._add(records.cut(start, start + CHUNK) if len(records) > CHUNK else records)
+
+    def batch(self) -> Batch:
+        """All rows so far, with what their footer says."""
+        import pyarrow as pa
+
+        first, last = _instants(self._received_range)
+        slots = {_instant(micros): count for micros, count in sorted(self._slots.items())}
+        table = pa.Table.from_batches(self._chunks, schema())
+        return Batch(table, self._rejects, slots, *_instants(self._event_range), first, last, self._noticed)
+
+    def _add(self, records: Records) -> None:
+        import numpy as np
+        import pyarrow as pa
+
+        from engagement.raw import columns
+
+        received = np.array(records.received, np.int64)
+        replayed = [any(name == REPLAY_HEADER for name, _ in held or ()) for held in records.headers] if any(records.headers) else None
+        refused = {place: UNREADABLE_HEADERS for place, held in enumerate(records.headers) if held is None}
+        decoded = columns.decode(records.values, received, self._window, replayed, refused)
+        self._count(records, decoded, received)
+        rejected = dict.fromkeys(decoded.reasons)
+        count = len(records)
+        where = self._where
+        found = {
+            "kafka_topic": pa.repeat(where.topic, count),
+            "kafka_topic_id": pa.repeat(where.topic_id, count),
+            "kafka_partition": pa.repeat(pa.scalar(where.partition, pa.int32()), count),
+            "kafka_offset": pa.array(records.offsets, pa.int64()),
+            "received_at": pa.array(received, pa.timestamp("us", tz="UTC")),
+            "headers": _headers(records.headers),
+            **decoded.columns,
+            "reject_reason": _sparse(count, decoded.reasons, pa.string()),
+            "payload": _sparse(count, {place: records.values[place] for place in rejected}, pa.binary()),
+            "key": _sparse(count, {place: records.keys[place] for place in rejected}, pa.binary()),
+        }
+        self._chunks.append(pa.RecordBatch.from_pydict(found, schema()))
+
+    def _count(self, records: Records, decoded: Any, received: np.ndarray) -> None:
+        import numpy as np
+
+        for reason in decoded.reasons.values():
+            self._rejects[reason] = self._rejects.get(reason, 0) + 1
+        self._received_range = _wider(self._received_range, received)
+        good = np.ones(len(records), bool)
+        good[list(decoded.reasons)] = False
+        times = decoded.event_micros[good]
+        if not len(times):
+            return
+        self._event_range = _wider(self._event_range, times)
+        for slot, count in zip(*np.unique(times // self._slot, return_counts=True), strict=True):
+            start = int(slot) * self._slot
+            self._slots[start] = self._slots.get(start, 0) + int(count)
+        if self._family is not None:
+            for name, count in _oddities(records, decoded.columns, received[good] - times, good, self._family).items():
+                self._noticed[name] = self._noticed.get(name, 0) + count
+
+
+def _oddities(records: Records, columns: dict[str, pa.Array], ages: np.ndarray, good: np.ndarray, family: str) -> dict[str, int]:
+    """Good rows out of the ordinary, those of them that there are."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    types = pc.value_counts(columns["event_type"].filter(pa.array(good))).to_pylist()
+    same = pc.equal(pa.array(records.keys, pa.binary()), columns["user_id"].cast(pa.binary())).fill_null(fill_value=False)
+    found = {
+        "late": int((ages > LATE // _MICROSECOND).sum()),
+        "other_family": sum(item["counts"] for item in types if FAMILIES.get(item["values"], "session") != family),
+        "other_key": int((good & ~same.to_numpy(zero_copy_only=False)).sum()),
+    }
+    return {name: count for name, count in found.items() if count}
+
+
+def _headers(held: list[Headers | None]) -> pa.Array:
+    import numpy as np
     import pyarrow as pa
 
-    records = list(records)
-    events: list[Event | None] = []
-    reasons: list[str | None] = []
-    rejects: dict[str, int] = {}
-    noticed: dict[str, int] = {}
-    for record in records:
-        try:
-            event = decode(record.value)
-            window.check(event.event_time, record.received_at)
-        except Reject as reject:
-            events.append(None)
-            reasons.append(reject.reason)
-            rejects[reject.reason] = rejects.get(reject.reason, 0) + 1
-        else:
-            events.append(event)
-            reasons.append(None)
-            for name in _oddities(event, record, family):
-                noticed[name] = noticed.get(name, 0) + 1
-    count = len(records)
-    bad = [reason is not None for reason in reasons]
-    columns = {
-        "kafka_topic": [where.topic] * count,
-        "kafka_topic_id": [where.topic_id] * count,
-        "kafka_partition": [where.partition] * count,
-        "kafka_offset": [record.offset for record in records],
-        "received_at": [record.received_at for record in records],
-        "headers": [[{"name": name, "value": value} for name, value in record.headers] for record in records],
-        **{name: [None if event is None else getattr(event, name) for event in events] for name in EVENT_COLUMNS},
-        "reject_reason": reasons,
-        "payload": [record.value if reject else None for record, reject in zip(records, bad, strict=True)],
-        "key": [record.key if reject else None for record, reject in zip(records, bad, strict=True)],
-    }
-    times = [event.event_time for event in events if event is not None]
-    slots: dict[datetime, int] = {}
-    for time in times:
-        slot = time.replace(minute=time.minute // slot_minutes * slot_minutes, second=0, microsecond=0)
-        slots[slot] = slots.get(slot, 0) + 1
-    return Batch(
-        pa.table(columns, schema=schema()), rejects, dict(sorted(slots.items())), min(times, default=None), max(times, default=None),
-        min((record.received_at for record in records), default=None),
-        noticed,
-    )  # fmt: skip
+    kind = schema().field("headers").type
+    offsets = np.zeros(len(held) + 1, np.int32)
+    np.cumsum([len(headers or ()) for headers in held], out=offsets[1:])
+    pairs = [pair for headers in held for pair in headers or ()]
+    names = pa.array([name for name, _ in pairs], pa.string())
+    values = pa.array([value for _, value in pairs], pa.binary())
+    missing = pa.array([headers is None for headers in held]) if None in held else None
+    structs = pa.StructArray.from_arrays([names, values], fields=list(kind.value_type))
+    return pa.ListArray.from_arrays(pa.array(offsets), structs, type=kind, mask=missing)
 
 
-def _oddities(event: Event, record: Record, family: str | None) -> Iterator[str]:
-    if family is None:
-        return
-    if record.received_at - event.event_time > LATE:
-        yield "late"
-    if FAMILIES.get(event.event_type, "session") != family:
-        yield "other_family"
-    if record.key != event.user_id.encode():
-        yield "other_key"
+def _sparse(count: int, values: dict[int, Any], kind: pa.DataType) -> pa.Array:
+    import pyarrow as pa
+
+    if not values:
+        return pa.nulls(count, kind)
+    filled: list[Any] = [None] * count
+    for place, value in values.items():
+        filled[place] = value
+    return pa.array(filled, kind)
 
 
-def from_millis(millis: int) -> datetime:
-    """A Kafka timestamp as an aware UTC datetime, exactly."""
-    seconds, rest = divmod(millis, 1000)
-    return datetime.fromtimestamp(seconds, UTC).replace(microsecond=rest * 1000)
+def _wider(known: tuple[int, int] | None, micros: np.ndarray) -> tuple[int, int]:
+    low, high = int(micros.min()), int(micros.max())
+    return (low, high) if known is None else (min(low, known[0]), max(high, known[1]))
+
+
+def _instants(span: tuple[int, int] | None) -> tuple[datetime | None, datetime | None]:
+    return (None, None) if span is None else (_instant(span[0]), _instant(span[1]))
+
+
+def _instant(micros: int) -> datetime:
+    return _EPOCH + timedelta(microseconds=micros)

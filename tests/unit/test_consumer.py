@@ -14,6 +14,7 @@ from confluent_kafka import OFFSET_INVALID, KafkaError, KafkaException, TopicPar
 from engagement.ingest import consumer as consumer_module
 from engagement.ingest.consumer import Ingest
 from engagement.ingest.kafka import BrokerUnavailable
+from engagement.ingest.perform import Performer
 from engagement.lake import Lake, LakeUnavailable, open_lake
 from engagement.raw import files
 from engagement.raw.names import parse_key, topic_chain
@@ -104,6 +105,7 @@ class Consumer:
             self.positions[item.partition] = item.offset
 
     def incremental_unassign(self, partitions):
+        self.unassigned = True
         for item in partitions:
             del self.positions[item.partition]
 
@@ -160,8 +162,11 @@ class World:
         found = [files.read_footer(self.lake, self.chain(number, topic_id), start) for start in starts]
         return [(raw.start, raw.end, raw.rows, raw.gap) for raw in found]
 
+    def state(self, number=0):
+        return self.ingest._partitions[TOPIC, number].state
+
     def dropped(self, why):
-        return self.ingest.metrics.registry.get_sample_value("engagement_buffers_dropped_total", {"why": why})
+        return self.ingest.metrics.registry.get_sample_value("engagement_buffers_dropped_total", {"topic": TOPIC, "why": why})
 
     def another_writes(self, end, number=0):
         """A zombie, or our successor, writes from the same place on."""
@@ -183,7 +188,7 @@ def world(tmp_path, monkeypatch):
     monkeypatch.setattr(consumer_module.kafka, "Topics", lambda _settings: log)
     monkeypatch.setattr(consumer_module.kafka, "consumer", lambda _settings: found)
     ingest = Ingest(lake_helpers.settings_of(tmp_path), lake, lake_format, clock=lambda: now[0])
-    ingest._topics, ingest._consumer = log, found
+    ingest._consumer, ingest._performer = found, Performer(log, found, lake, ingest.clock)
     return World(ingest, log, found, lake, now)
 
 
@@ -248,7 +253,6 @@ def test_a_lake_that_cannot_be_written_drops_the_buffer_and_nothing_is_committed
     world.turn(60)
     assert world.dropped("lake_unavailable") == 1
     assert world.consumer.positions == {}
-    assert world.ingest._positioned == {}
     world.turn(0.4)
     assert world.consumer.positions == {}, "waits first"
     lake.broken = False
@@ -281,12 +285,10 @@ def test_a_lake_that_can_be_read_but_not_written_is_tried_with_growing_delay(wor
     world.assign(0)
     delays = []
     for _ in range(3):
-        while world.ingest._waiting:
+        while not world.consumer.positions:
             world.turn(0.25)
-        world.turn()
         world.turn(60)
-        (waiting,) = world.ingest._waiting.values()
-        delays.append(waiting.at - world.now[0])
+        delays.append(world.state().not_before - world.now[0])
     assert delays == sorted(set(delays)), "the partition waits longer each time"
 
 
@@ -339,9 +341,8 @@ def test_lost_partitions_are_never_written(world):
     world.assign(0)
     world.turn()
     world.ingest._on_lost(world.consumer, [TopicPartition(TOPIC, 0)])
-    world.consumer.positions.clear()
     world.turn(60)
-    world.ingest._flush_all("shutdown")
+    world.ingest._leave(list(world.ingest._partitions), "shutdown")
     assert world.objects() == []
     assert world.consumer.committed == []
     assert world.dropped("lost") == 1
@@ -353,7 +354,6 @@ def test_revoked_partitions_are_written_and_let_go_and_the_others_stay(world):
     world.assign(0, 1)
     world.turn()
     world.ingest._on_revoke(world.consumer, [TopicPartition(TOPIC, 0)])
-    del world.consumer.positions[0]
     assert (world.objects(0), world.objects(1)) == ([(0, 3, 3, None)], [])
     assert world.consumer.committed == [(0, 3, 1)]
     world.log.produce(1, 0)
@@ -366,8 +366,44 @@ def test_a_record_that_was_fetched_before_the_revocation_is_not_taken(world):
     world.assign(0)
     world.turn()
     world.ingest._on_lost(world.consumer, [TopicPartition(TOPIC, 0)])
-    world.ingest._take(Message(1, 0, event(1)))
-    assert world.ingest._positioned == {}
+    world.ingest._take([Message(1, 0, event(1))])
+    world.turn(60)
+    assert world.objects() == []
+
+
+def test_revoked_and_lost_partitions_are_unassigned_here_and_only_those_that_the_client_has(world, monkeypatch):
+    """The client library would unassign all of them after the callback, and fail for one that waits for a position."""
+    world.assign(0, 1)
+    monkeypatch.setattr(files, "last_link", lambda *_: (_ for _ in ()).throw(LakeUnavailable("gone")))
+    world.turn()
+    for callback in (world.ingest._on_revoke, world.ingest._on_lost):
+        world.consumer.unassigned = False
+        callback(world.consumer, [TopicPartition(TOPIC, 0), TopicPartition(TOPIC, 1)])
+        assert world.consumer.unassigned
+
+
+def test_a_topic_made_anew_under_an_idle_reader_is_noticed_without_a_record(world):
+    world.log.produce(2)
+    world.assign(0)
+    world.turn()
+    world.turn(60)
+    world.log.topic_id = NEW_ID
+    world.turn(consumer_module.RECHECK_SECONDS)
+    world.turn()
+    world.turn(60)
+    assert world.objects() == [(0, 2, 2, None)]
+    assert world.objects(topic_id=NEW_ID) == [(0, 2, 2, None)]
+
+
+def test_an_object_that_vanishes_between_listing_and_reading_is_no_end(world, monkeypatch):
+    world.log.produce(4)
+    world.another_writes(2)
+    real, misses = files.read_footer, [FileNotFoundError("archived and expired")]
+    monkeypatch.setattr(files, "read_footer", lambda *found: (_ for _ in ()).throw(misses.pop()) if misses else real(*found))
+    world.assign(0)
+    world.turn()
+    assert not misses
+    assert world.consumer.positions == {0: 4}
 
 
 def test_a_partition_revoked_while_it_waits_is_forgotten(world, monkeypatch):
@@ -398,9 +434,8 @@ def test_a_gap_under_way_comes_after_what_was_read_before_it(world):
     world.log.produce(6)
     world.log.low[0] = 5
     world.turn()
-    assert world.objects() == [(0, 3, 3, None)]
-    world.turn()
     assert world.objects() == [(0, 3, 3, None), (3, 5, 0, (3, 5))]
+    world.turn()
     world.turn(60)
     assert world.objects()[-1] == (5, 9, 4, None)
 
@@ -415,7 +450,7 @@ def test_a_lake_ahead_of_the_log_stops_that_partition_and_no_other(world):
     world.turn(60)
     assert world.consumer.positions == {1: 5}
     assert world.objects(1) == [(0, 5, 5, None)]
-    assert "the log ends at 2" in world.ingest._waiting[TOPIC, 0].told
+    assert "the log ends at 2" in world.ingest._partitions[TOPIC, 0].told
 
 
 def test_bad_records_are_written_too_and_counted(world):
@@ -427,7 +462,7 @@ def test_bad_records_are_written_too_and_counted(world):
     sample = world.ingest.metrics.registry.get_sample_value
     assert sample("engagement_rejects_total", {"topic": TOPIC, "reason": "bad_json"}) == 1
     assert sample("engagement_rejects_total", {"topic": TOPIC, "reason": "empty"}) == 1
-    assert sample("engagement_flushes_total", {"topic": TOPIC, "why": "age"}) == 1
+    assert sample("engagement_commits_total", {"topic": TOPIC, "why": "age"}) == 1
 
 
 def test_shutdown_writes_what_is_held_and_leaves(world, monkeypatch):
@@ -437,7 +472,7 @@ def test_shutdown_writes_what_is_held_and_leaves(world, monkeypatch):
     def two_turns():
         world.assign(*([0] if not world.ingest._assigned_once else []))
         real()
-        if world.ingest._positioned:
+        if world.consumer.positions:
             world.ingest.stop.set()
 
     monkeypatch.setattr(Ingest, "turn", lambda _self: two_turns())
@@ -450,7 +485,7 @@ def test_shutdown_writes_what_is_held_and_leaves(world, monkeypatch):
 def test_until_idle_leaves_at_the_end_of_every_partition(world, monkeypatch):
     for number in (0, 1):
         world.log.produce(4, number)
-    monkeypatch.setattr(consumer_module, "BATCH", 3)
+    monkeypatch.setattr(consumer_module, "LAST_BATCH", 3)
     monkeypatch.setattr(Consumer, "subscribe", lambda *_args, **_names: world.assign(0, 1))
     world.ingest.run(until_idle=True)
     assert (world.objects(0), world.objects(1)) == ([(0, 4, 4, None)], [(0, 4, 4, None)])
@@ -467,7 +502,8 @@ def test_a_crash_before_the_commit_loses_and_doubles_nothing(world, monkeypatch)
         world.turn(60)
     monkeypatch.undo()
     successor = Ingest(world.ingest.settings, world.lake, world.ingest.format, clock=lambda: world.now[0])
-    successor._topics, successor._consumer = world.log, Consumer(world.log, lake=world.lake)
+    successor._consumer = Consumer(world.log, lake=world.lake)
+    successor._performer = Performer(world.log, successor._consumer, world.lake, successor.clock)
     again = World(successor, world.log, successor._consumer, world.lake, world.now)
     world.log.produce(1)
     again.assign(0)

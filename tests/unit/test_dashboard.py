@@ -189,6 +189,7 @@ def test_events_after_a_long_quiet_time_are_catching_up_not_stale(filled, more):
     [
         (GONE, "No consumer answers at http://127.0.0.1:9108/metrics"),
         (Consumer("u", alive=True, heartbeat=NOW), "has not read for 29 min"),
+        (Consumer("u", alive=True, hangs=True), "hangs: it has not read for over a minute"),
         (Consumer("u", alive=True, stopped=2, heartbeat=NOW + 29 * MINUTE), "has stopped 2 partitions"),
         (Consumer("u", alive=True, lag=12000, heartbeat=NOW + 29 * MINUTE), "12,000 records behind"),
     ],
@@ -281,9 +282,18 @@ def test_the_probe_reads_what_the_consumer_serves(metrics, tmp_path):
     series.lag.labels("session", 0).set(3)
     series.lag.labels("session", 1).set(4)
     series.stopped.labels("session", 1).set(1)
-    series.heartbeat.set(NOW.timestamp())
+    series.heartbeat.beat()
     found = freshness.probe(lake_helpers.settings_of(tmp_path, metrics_port=port))
-    assert found == Consumer(f"http://127.0.0.1:{port}/metrics", alive=True, lag=7, stopped=1, heartbeat=NOW)
+    beat = datetime.fromtimestamp(series.heartbeat.last, UTC)
+    assert found == Consumer(f"http://127.0.0.1:{port}/metrics", alive=True, lag=7, stopped=1, heartbeat=beat)
+
+
+def test_a_process_that_hangs_serves_no_heartbeat(metrics, tmp_path, monkeypatch):
+    port, series = metrics
+    series.heartbeat.beat()
+    monkeypatch.setattr("engagement.ingest.metrics.HANGS_AFTER_SECONDS", -1.0)
+    found = freshness.probe(lake_helpers.settings_of(tmp_path, metrics_port=port))
+    assert (found.alive, found.heartbeat, found.hangs) == (True, None, True)
 
 
 def test_the_probe_finds_nobody_on_a_port_without_a_server(tmp_path):

@@ -122,9 +122,15 @@ def test_an_empty_chain_goes_on_at_0():
     assert resume(None, NO_COVERAGE) == 0
 
 
-def test_a_chain_goes_on_at_the_end_of_its_last_object_whatever_the_archive_says():
+def test_a_chain_goes_on_at_the_end_of_its_last_object_not_at_the_greatest_end():
     assert resume(Link(10, 20), NO_COVERAGE) == 20
-    assert resume(Link(10, 20), Coverage.of([Link(0, 10), Link(10, 30)])) == 20
+    assert resume(Link(10, 20), Coverage.of([Link(0, 10), Link(40, 50)])) == 20
+
+
+def test_a_chain_never_goes_on_inside_of_what_is_archived():
+    """A torn listing shows neither the object that was just deleted nor the one that came before the deletion."""
+    assert resume(Link(10, 20), Coverage.of([Link(0, 20), Link(20, 25), Link(25, 30)])) == 30
+    assert resume(Link(10, 20), Coverage.of([Link(0, 25)])) == 25
 
 
 def test_a_chain_without_raw_objects_goes_on_at_the_end_of_what_is_archived():
@@ -132,15 +138,15 @@ def test_a_chain_without_raw_objects_goes_on_at_the_end_of_what_is_archived():
 
 
 def test_what_the_log_lost_is_a_gap_up_to_its_start():
-    assert gap(0, 7, 50, "t/0") == Link(0, 7)
-    assert gap(20, 50, 50, "t/0") == Link(20, 50)
-    assert gap(20, 20, 50, "t/0") is None
-    assert gap(0, 0, 0, "t/0") is None
+    assert gap(0, 7, 50) == Link(0, 7)
+    assert gap(20, 50, 50) == Link(20, 50)
+    assert gap(20, 20, 50) is None
+    assert gap(0, 0, 0) is None
 
 
 def test_a_lake_ahead_of_the_log_stops_the_partition_and_says_where():
-    with pytest.raises(AheadOfLog, match="t/0: the lake resumes at offset 20, but the log ends at 19") as error:
-        gap(20, 0, 19, "t/0")
+    with pytest.raises(AheadOfLog, match="the lake resumes at offset 20, but the log ends at 19") as error:
+        gap(20, 0, 19)
     assert isinstance(error.value, PermanentError)
 
 

@@ -1,0 +1,99 @@
+"""What the protocol asks for, done against the broker and the lake; each answer is an event for it.
+
+No decisions: whatever goes wrong becomes `Taken` or `Trouble`, and the protocol says what follows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from engagement.errors import PermanentError, TransientError
+from engagement.ingest import kafka, protocol
+from engagement.lake import AlreadyExists, Lake, LakeUnavailable, OutcomeUnknown
+from engagement.raw import files
+from engagement.raw.coverage import Parts
+from engagement.raw.names import topic_chain
+from engagement.raw.rows import Batch
+
+Clock = Callable[[], float]
+
+
+@dataclass(slots=True)
+class Performer:
+    """Does one action at a time for one partition at a time."""
+
+    topics: kafka.Topics
+    consumer: Any
+    lake: Lake
+    clock: Clock
+    _parts: Parts = field(init=False)
+    _ids: dict[str, str] = field(default_factory=dict)
+    """Topic ids asked since the last fetch."""
+
+    def __post_init__(self) -> None:
+        self._parts = Parts(self.lake)
+
+    def forget_topics(self) -> None:
+        """Ask again: a topic id asked before a fetch says nothing about what was fetched (R2)."""
+        self._ids.clear()
+
+    def ask_topic(self, topic: str) -> protocol.Event:
+        """The topic's id; one question serves all partitions until the next fetch."""
+        now = self.clock()
+        try:
+            if topic not in self._ids:
+                self._ids |= self.topics.ids([topic])
+        except TransientError as error:
+            return protocol.Trouble("broker_away", self.clock(), str(error))
+        return protocol.TopicIs(self._ids[topic], now)
+
+    def ask_log(self, topic: str, number: int) -> protocol.Event:
+        """The log's range."""
+        from confluent_kafka import KafkaException, TopicPartition
+
+        try:
+            low, high = self.consumer.get_watermark_offsets(TopicPartition(topic, number), timeout=kafka.TIMEOUT_SECONDS)
+        except KafkaException as error:
+            return protocol.Trouble("broker_away", self.clock(), error.args[0].str())
+        return protocol.LogIs(low, high)
+
+    def list_raw(self, topic: str, number: int, topic_id: str) -> protocol.Event:
+        """The raw object with the greatest start."""
+        try:
+            return protocol.RawListed(files.last_link(self.lake, topic_chain(topic, topic_id, number)))
+        except (LakeUnavailable, PermanentError) as error:
+            return self._trouble(error)
+
+    def list_archive(self, topic: str, number: int, topic_id: str) -> protocol.Event:
+        """What archive parts cover."""
+        try:
+            return protocol.ArchiveListed(self._parts.of(topic_chain(topic, topic_id, number)))
+        except (LakeUnavailable, PermanentError) as error:
+            return self._trouble(error)
+
+    def put(self, topic: str, number: int, claim: protocol.Put, batch: Batch | None) -> tuple[protocol.Event, files.RawFile | None]:
+        """Publish the claim, without rows where it is a gap; with the object, if it is there."""
+        chain = topic_chain(topic, claim.topic_id, number)
+        issued = self.clock()
+        try:
+            if batch is None:
+                raw = files.write_gap(self.lake, chain, claim.start, claim.end)
+            else:
+                raw = files.write(self.lake, chain, claim.start, claim.end, batch)
+        except AlreadyExists:
+            return protocol.Taken(), None
+        except (LakeUnavailable, PermanentError) as error:
+            return self._trouble(error), None
+        return protocol.Written(issued, self.clock()), raw
+
+    def _trouble(self, error: Exception) -> protocol.Trouble:
+        match error:
+            case OutcomeUnknown():
+                why = "unknown_outcome"
+            case LakeUnavailable():
+                why = "lake_unavailable"
+            case _:
+                why = "lake_unreadable"
+        return protocol.Trouble(why, self.clock(), str(error))
