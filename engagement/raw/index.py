@@ -121,6 +121,11 @@ class RawIndex:
             found.setdefault(datetime.fromisoformat(slot), {})[chain] = end
         return found
 
+    def good_rows(self) -> dict[datetime, int]:
+        """Slot start -> good rows of all objects in it."""
+        query = "select slot, sum(rows) from touches join files using (chain, start) group by slot"
+        return {datetime.fromisoformat(slot): rows for slot, rows in self._db.execute(query)}
+
     def newest_received_at(self) -> datetime | None:
         """Log-append time of the newest record of the log, rejects included, imports not."""
         query = "select max(json_extract(footer, '$.last_received_at')) from files where chain not like 'import/%'"

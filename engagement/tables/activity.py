@@ -23,6 +23,6 @@ def refresh(context: TableContext, slot: datetime, *, rebuild: bool = False) -> 
         con.execute(f"CREATE OR REPLACE TEMP VIEW slot_events AS SELECT * FROM {context.relation([events], units.EVENTS)}")
         table = engine.table_of(con, engine.sql("user_activity"), {}, units.ACTIVITY)
         times = {name: source[name] for name in ("min_event_time", "max_event_time")}
-        return Candidate(table, {"events": events.version, **provenance([source]), **times})
+        return Candidate(table, {"events": events.version, "rows_in": source["rows_in"], **provenance([source]), **times})
 
     return publish(context.lake, units.slot_key(units.ACTIVITY, slot), build)

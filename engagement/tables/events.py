@@ -28,6 +28,9 @@ def refresh(context: TableContext, slot: datetime, *, rebuild: bool = False) -> 
         covered: dict[str, int] = {} if again else facts["offsets"]
         context.index.sync()
         touching = context.index.touching(slot)
+        # An object behind the covered offsets that could not be read when they were covered, and can be now.
+        if sum(raw.event_slots[slot] for raw in touching if raw.end <= covered.get(raw.chain.label, 0)) > facts.get("rows_in", 0):
+            again, covered = True, {}
         new = [raw for raw in touching if raw.end > covered.get(raw.chain.label, 0)]
         if not new:
             return None

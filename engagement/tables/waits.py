@@ -42,7 +42,8 @@ def compute(context: TableContext) -> Waiting:
         elif key.endswith("/hours.parquet"):
             hour_facts |= {datetime.fromisoformat(hour): made for hour, made in facts_of(entry).get("hours", {}).items()}
     inputs = listing[units.ACTIVITY] | listing[units.SESSIONS]
-    hours = waiting_for_raw(context.index.touched(), hour_facts)
+    activity = {units.slot_of_key(key): facts_of(entry) for key, entry in listing[units.ACTIVITY].items()}
+    hours = waiting_for_raw(context.index.touched(), hour_facts) | waiting_for_mended(context.index.good_rows(), activity)
     hours = waiting_for_inputs(inputs, hour_facts, context.format.slot_minutes) | hours
     hours = (
         waiting_for_sessions(
@@ -60,6 +61,19 @@ def waiting_for_raw(touched: Mapping[datetime, Mapping[str, int]], made: Mapping
         units.floor_hour(slot): "raw"
         for slot, ends in touched.items()
         if any(end > _covered(made, slot).get(chain, 0) for chain, end in ends.items())
+    }
+
+
+def waiting_for_mended(good_rows: Mapping[datetime, int], activity: Mapping[datetime, Mapping[str, Any]]) -> dict[datetime, str]:
+    """Hours made from fewer good rows than their raw objects have.
+
+    Offsets alone do not show it: an object that could not be read lies behind those of later ones once it is mended.
+    Fewer rows than a unit was made from are no reason to make it again: it would lose what raw has lost.
+    """
+    return {
+        units.floor_hour(slot): "raw"
+        for slot, rows in good_rows.items()
+        if "rows_in" in activity.get(slot, ()) and rows > activity[slot]["rows_in"]
     }
 
 
