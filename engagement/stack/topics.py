@@ -5,11 +5,11 @@ What exists is never changed, least of all lowered: a difference is reported as 
 
 from __future__ import annotations
 
-import logging
 import time
 from dataclasses import dataclass
 from typing import Any
 
+from engagement.connection import Heard, client
 from engagement.errors import TransientError
 from engagement.settings import Settings
 
@@ -62,26 +62,25 @@ def wanted(settings: Settings) -> list[Topic]:
 def ensure(settings: Settings) -> list[Report]:
     """Create the missing topics and compare all; raises BrokerAway."""
     from confluent_kafka import KafkaException
+    from confluent_kafka.admin import AdminClient
 
-    admin = _admin(settings)
+    heard = Heard()
+    admin = client(AdminClient, settings, heard=heard)
     asked = wanted(settings)
     try:
         present = admin.list_topics(timeout=UNREACHABLE_SECONDS).topics
         created = _create(admin, [topic for topic in asked if topic.name not in present])
         found = _found(admin, [topic.name for topic in asked])
     except KafkaException as error:
-        msg = f"broker {settings.kafka_bootstrap_servers}: {error.args[0].str()}; is it running? `engagement broker` starts one"
+        cause = heard.of(admin)
+        told = (
+            f"{cause}; see the ENGAGEMENT_KAFKA__ settings"
+            if cause
+            else f"{error.args[0].str()}; is it running? `engagement broker` starts one"
+        )
+        msg = f"broker {settings.kafka_bootstrap_servers}: {told}"
         raise BrokerAway(msg) from error
     return [Report(found[topic.name], topic.name in created, found[topic.name].drift_from(topic)) for topic in asked]
-
-
-def _admin(settings: Settings) -> Any:
-    from confluent_kafka.admin import AdminClient
-
-    silent = logging.getLogger("engagement.librdkafka")
-    silent.addHandler(logging.NullHandler())
-    silent.propagate = False
-    return AdminClient(settings.kafka_config(), logger=silent)
 
 
 def _create(admin: Any, topics: list[Topic]) -> set[str]:

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from confluent_kafka import KafkaError, KafkaException, Producer
 
+from engagement.connection import Heard, client
 from engagement.errors import PermanentError, TransientError
-from engagement.ingest.kafka import silent
 from engagement.stack.simulator.faults import GROUPS
 
 if TYPE_CHECKING:
@@ -72,20 +72,14 @@ class Sender:
         self.report.by_topic.update(dict.fromkeys(self._topics.values(), 0))
         self._ask_seconds = ask_seconds
         self._away = False
+        self._heard = Heard()
         self._refused: str | None = None
         self._since_poll = 0
-        self._producer = Producer(
-            settings.kafka_config(
-                **{
-                    "enable.idempotence": True,
-                    "acks": "all",
-                    "linger.ms": 20,
-                    "compression.type": "lz4",
-                    "message.timeout.ms": 0,
-                    "error_cb": self._on_error,
-                }
-            ),
-            logger=silent(),
+        self._producer = client(
+            Producer,
+            settings,
+            {"enable.idempotence": True, "acks": "all", "linger.ms": 20, "compression.type": "lz4", "message.timeout.ms": 0},
+            heard=self._on_error,
         )
 
     def wait_for_topics(self) -> None:
@@ -95,7 +89,7 @@ class Sender:
             try:
                 missing = set(self._topics.values()) - set(self._producer.list_topics(timeout=self._ask_seconds).topics)
             except KafkaException as error:
-                self._tell_away(error.args[0].str())
+                self._tell_away(self._heard.of(self._producer) or error.args[0].str())
             else:
                 if not missing:
                     return
@@ -155,10 +149,11 @@ class Sender:
             self.report.kinds[fault] += 1
 
     def _on_error(self, error: Any) -> None:
+        self._heard(error)
         if error.fatal():
             self._refused = error.str()
         elif error.code() == KafkaError._ALL_BROKERS_DOWN:  # noqa: SLF001 - the public name of this code
-            self._tell_away(error.str())
+            self._tell_away(self._heard.take() or error.str())
 
     def _tell_away(self, reason: str) -> None:
         if not self._away:
