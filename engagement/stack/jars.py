@@ -67,9 +67,9 @@ def cache_folder() -> Path:
     return Path(base) / "engagement-pipeline"
 
 
-def locked() -> list[Jar]:
+def locked(lock: Path = LOCK) -> list[Jar]:
     """The jars a complete folder holds."""
-    return [Jar(*line.split()) for line in LOCK.read_text().splitlines() if line and not line.startswith("#")]
+    return [Jar(*line.split()) for line in lock.read_text().splitlines() if line and not line.startswith("#")]
 
 
 def classpath() -> str:
@@ -81,12 +81,14 @@ def classpath() -> str:
     return f"{folder}/*"
 
 
-def fetch(cache: Path, jars: list[Jar], download: Download, sleep: Callable[[float], None] = time.sleep) -> Path:
-    """The complete folder below `cache`, downloading only where it is not there yet.
+def fetch(
+    cache: Path, jars: list[Jar], download: Download, sleep: Callable[[float], None] = time.sleep, name: str = f"kafka-{VERSION}"
+) -> Path:
+    """The complete folder of this name below `cache`, downloading only where it is not there yet.
 
     Raises FetchFailed after bounded retries, WrongJar where a file is not the locked one.
     """
-    folder = cache / f"kafka-{VERSION}"
+    folder = cache / name
     if folder.is_dir():
         return folder
     try:
@@ -143,7 +145,8 @@ def _artifact(coordinates: str, repository: Path) -> Any:
     return MavenContext(repo_cache=repository, timeout=REQUEST_TIMEOUT_SECONDS).project(group, artifact).at_version(version).artifact()
 
 
-def _download(coordinates: str, repository: Path) -> Path:
+def download(coordinates: str, repository: Path) -> Path:
+    """One jar by its coordinates, with all that jgo needs on the way, into this folder."""
     return Path(_artifact(coordinates, repository).resolve())
 
 
@@ -177,7 +180,7 @@ def main(arguments: list[str]) -> int:
     print(f"setup: fetching Kafka {VERSION} (about 44 MB) into {cache}…", file=sys.stderr)  # noqa: T201 - progress for people
     _sweep(cache)
     try:
-        fetch(cache, locked(), _download)
+        fetch(cache, locked(), download)
     except EngagementError as error:
         print(f"setup: {error}", file=sys.stderr)  # noqa: T201 - the one line a person needs
         return 1
