@@ -12,7 +12,6 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from engagement.errors import PermanentError
 from engagement.lake import Lake, LakeUnavailable
 from engagement.raw.chain import Link
 from engagement.raw.names import RAW, Chain, parse_key
@@ -114,20 +113,10 @@ def names(lake: Lake) -> Iterator[tuple[Chain, int]]:
 
 
 def read_footer(lake: Lake, chain: Chain, start: int) -> RawFile:
-    """The footer of one object; raises PermanentError where the object is not ours."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
+    """The footer of one object; raises footers.Unreadable where the object is not ours, FileNotFoundError where it is gone."""
+    from engagement.raw import footers
 
-    path = lake.path(chain.key(start))
-    try:
-        metadata = pq.read_metadata(path).metadata or {}
-    except pa.ArrowInvalid as error:
-        msg = f"{path} is no Parquet file: it was not written by this program, or the disk lost part of it"
-        raise PermanentError(msg) from error
-    if FOOTER_KEY not in metadata:
-        msg = f"{path} has no {FOOTER_KEY.decode()} footer: it was not written by this program"
-        raise PermanentError(msg)
-    return RawFile.from_json(metadata[FOOTER_KEY])
+    return footers.read(lake, chain.key(start))
 
 
 def last_link(lake: Lake, chain: Chain) -> Link | None:

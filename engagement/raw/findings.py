@@ -96,7 +96,7 @@ class Unreadable(Finding):
     def text(self) -> str:
         """One line for a person."""
         upto = f"[{self.start}, {self.end})" if self.end > self.start else f"from {self.start}"
-        return f"{self.chain} offsets {upto}: the object cannot be read: {self.why}"
+        return f"{self.chain} offsets {upto}: its object {self.why}"
 
 
 @dataclass(frozen=True, slots=True)

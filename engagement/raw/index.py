@@ -82,7 +82,7 @@ class RawIndex:
             try:
                 new.append(footers.read(self._lake, key))
             except footers.Unreadable as error:
-                unreadable[key] = str(error)
+                unreadable[key] = error.why
             except FileNotFoundError:  # archived and expired since the listing; the next one shows it
                 continue
         return new, unreadable

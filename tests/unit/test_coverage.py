@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engagement.lake import Lake
@@ -52,6 +52,7 @@ RANGES = st.builds(
 )
 
 
+@settings(deadline=None)
 @given(st.dictionaries(st.sampled_from([CHAIN.label, OTHER.label]), st.lists(RANGES, max_size=3).map(tuple)))
 def test_a_part_reads_back_as_written(ranges):
     part = Part(ranges)

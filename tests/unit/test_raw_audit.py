@@ -6,7 +6,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from engagement.ingest.importer import ROWS_PER_OBJECT
@@ -91,6 +91,7 @@ def lakes(draw):
     return files, kept, parts
 
 
+@settings(deadline=None)
 @given(lakes())
 def test_every_valid_chain_is_whole_and_each_row_counts_once(lake):
     files, kept, parts = lake
@@ -125,6 +126,7 @@ DAMAGE = (
 
 
 @pytest.mark.parametrize("how", DAMAGE)
+@settings(deadline=None)
 @given(files=chains(), place=st.integers(0, 7), by=st.integers(1, 60))
 def test_any_single_damage_to_a_raw_chain_is_found(how, files, place, by):
     assume(place < len(files))
@@ -139,6 +141,7 @@ def hidden_in(files, parts):
 
 
 @pytest.mark.parametrize("how", DAMAGE)
+@settings(deadline=None)
 @given(lake=lakes(), place=st.integers(0, 7), by=st.integers(1, 60))
 def test_any_single_damage_to_what_readers_see_is_found_with_an_archive_too(how, lake, place, by):
     files, kept, parts = lake
@@ -149,6 +152,7 @@ def test_any_single_damage_to_what_readers_see_is_found_with_an_archive_too(how,
     assert audited(*damaged, ranges=parts, reached=files[-1].end).findings
 
 
+@settings(deadline=None)
 @given(lake=lakes(), place=st.integers(0, 7))
 def test_a_lost_or_doubled_part_is_found_unless_its_raw_objects_are_all_there_still(lake, place):
     files, kept, parts = lake
@@ -159,6 +163,7 @@ def test_a_lost_or_doubled_part_is_found_unless_its_raw_objects_are_all_there_st
     assert audited(*kept, ranges=left, reached=files[-1].end).whole == all(item in kept for item in needed)
 
 
+@settings(deadline=None)
 @given(chains())
 def test_the_order_of_the_listing_does_not_matter(files):
     assert audited(*reversed(files)) == audited(*files)
@@ -213,11 +218,11 @@ def test_rows_and_a_gap_must_fit_into_the_claim_together_and_the_gap_inside_it()
 
 
 def test_an_object_that_cannot_be_read_is_named_with_the_offsets_up_to_the_next_claim():
-    dark = UnreadableFile(CHAIN.key(10), CHAIN, 10, "torn")
-    assert audited(raw(0, 10), raw(15, 20), unreadable=[dark]).findings == (Unreadable(CHAIN.label, 10, 15, "torn"),)
+    dark = UnreadableFile(CHAIN.key(10), CHAIN, 10, "is torn")
+    assert audited(raw(0, 10), raw(15, 20), unreadable=[dark]).findings == (Unreadable(CHAIN.label, 10, 15, "is torn"),)
     (last,) = audited(raw(0, 10), unreadable=[dark]).findings
-    assert last == Unreadable(CHAIN.label, 10, 10, "torn")
-    assert last.text == "session/5e5e5e5e-00000 offsets from 10: the object cannot be read: torn"
+    assert last == Unreadable(CHAIN.label, 10, 10, "is torn")
+    assert last.text == "session/5e5e5e5e-00000 offsets from 10: its object is torn"
 
 
 def test_a_hidden_object_that_cannot_be_read_harms_nobody():

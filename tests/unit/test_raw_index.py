@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from engagement.contract import TimeWindow
+from engagement.errors import PermanentError
 from engagement.lake import open_lake
 from engagement.raw import files, footers, rows
 from engagement.raw.index import RawIndex
@@ -103,8 +104,8 @@ DAMAGES = {
     "has no engagement footer": lambda path: pq.write_table(pa.table({"a": [1]}), path),
     "footer of another shape": lambda path: replace_footer(path, chain=7),
     "it was copied or renamed": lambda path: replace_footer(path, start=5),
-    "its footer says 3 rows, it has 2": lambda path: replace_footer(path, rows=3),
-    "its footer claims offsets 0 to 0, its rows have 0 to 1": lambda path: replace_footer(path, end=1),
+    "says it has 3 rows, and has 2": lambda path: replace_footer(path, rows=3),
+    "claims offsets 0 to 0, and has rows of 0 to 1": lambda path: replace_footer(path, end=1),
 }
 
 
@@ -117,6 +118,8 @@ def test_an_object_that_cannot_be_read_is_named_and_the_others_are_indexed(lake,
     assert (found.key, found.chain, found.start) == (bad.key, bad.chain, 0)
     assert why in found.why
     assert index.files() == index.touching(HOUR) == [good]
+    with pytest.raises(PermanentError, match=r"00000000000000000000\.parquet .*"):
+        files.last_link(lake, bad.chain)
 
 
 def test_an_object_damaged_after_it_was_indexed_is_no_longer_trusted_and_is_again_once_it_is_mended(lake, index):

@@ -101,7 +101,7 @@ def test_a_torn_object_is_named_and_everything_else_is_told(context, capsys):
     assert [item["kind"] for item in found["audit"]["findings"]] == ["unreadable"]
     assert found["raw"]["rows"] == 1
     assert list(found["waits"]["hours"]) == [(NOW - timedelta(hours=1)).isoformat()]
-    assert "cannot be read: no Parquet file" in " ".join(shown(found, capsys).split())
+    assert "its object is no Parquet file" in " ".join(shown(found, capsys).split())
 
 
 @pytest.mark.usefixtures("measured")
