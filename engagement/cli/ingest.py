@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import signal
 import sys
 import threading
@@ -47,6 +48,8 @@ def ingest(*, until_idle: Annotated[bool, Parameter(negative="")] = False) -> No
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
+    gc.freeze()
+    gc.set_threshold(100_000)  # batches of thousands of messages live for a moment and form no cycles
     work = Ingest(settings, lake, lake_format, stop=stop)
     if not until_idle:
         work.metrics.serve(settings.host, settings.metrics_port)

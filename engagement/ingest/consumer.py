@@ -80,8 +80,21 @@ class Ingest:
         """Read, buffer, write, until told to stop; raises WrongTopic for a topic that breaks the contract, ConsumerFailed."""
         topics = kafka.Topics(self.settings)
         self._require_topics(topics)
-        self._consumer = kafka.consumer(self.settings)
-        self._performer = Performer(topics, self._consumer, self.lake, self.clock)
+        *better, last = kafka.group_protocols(self.settings)
+        for name in better:
+            try:
+                self._run(topics, name, until_idle=until_idle)
+            except ConsumerFailed as error:
+                if self._assigned_once:
+                    raise
+                log.warning("group_protocol", tried=name, detail=str(error), action=f"goes on with {last}")
+            else:
+                return
+        self._run(topics, last, until_idle=until_idle)
+
+    def _run(self, topics: kafka.Topics, group_protocol: str, *, until_idle: bool) -> None:
+        self._consumer = kafka.consumer(self.settings, group_protocol)
+        self._performer = Performer(topics, self.lake, self.clock)
         self._consumer.subscribe(list(self.settings.topics), on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost)
         try:
             while not self.stop.is_set():
@@ -177,7 +190,7 @@ class Ingest:
         self._rechecked_at = self.clock()
         self._performer.forget_topics()
         for partition in list(self._partitions.values()):
-            if isinstance(partition.state, Reading) and not partition.size:
+            if isinstance(partition.state, Reading) and not partition.buffer:
                 event = self._performer.ask_topic(partition.key[0])
                 if isinstance(event, protocol.TopicIs):
                     self._advance(partition, event)
@@ -265,13 +278,28 @@ class Ingest:
         if partition is not None and isinstance(state := partition.state, Reading):
             records = news(records, state.end)
             if records:
-                if partition.buffer is None:
-                    where = Coordinates(key[0], state.topic_id, key[1])
-                    partition.buffer = Buffer(Rows(where, self._window, self.format.slot_minutes, self.settings.topics[key[0]]))
-                partition.buffer.add(records, self.clock())
+                self._buffer(partition, state).add(records)
                 self.metrics.records.labels(key[0]).inc(len(records))
                 self._advance(partition, protocol.Took(records.offsets[-1] + 1))
         return records.size or 1
+
+    def _buffer(self, partition: Partition, state: Reading) -> Buffer:
+        if partition.buffer is None:
+            topic, number = partition.key
+            where = Coordinates(topic, state.topic_id, number)
+            rows = Rows(where, self._window, self.format.slot_minutes, self.settings.topics[topic])
+            partition.buffer = Buffer(rows, self.clock())
+        return partition.buffer
+
+    def _reach_end(self, partition: Partition, end: int) -> None:
+        """The log's last offsets may hold no records, but markers of transactions and what was aborted: claimed as well.
+
+        Else lag would never be 0, and once the log is cut there, a gap would be recorded where nothing was lost.
+        """
+        partition.end_of_log = end
+        if isinstance(state := partition.state, Reading) and end > state.end:
+            self._buffer(partition, state)
+            self._advance(partition, protocol.Took(end))
 
     def _meet(self, message: Any) -> None:
         """What the client reports in place of a record."""
@@ -281,12 +309,12 @@ class Ingest:
         partition = self._partitions.get((message.topic(), message.partition()))
         if error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 - the library's own public name for it
             if partition is not None:
-                partition.end_of_log = message.offset()
+                self._reach_end(partition, message.offset())
         elif error.code() == KafkaError._AUTO_OFFSET_RESET:  # noqa: SLF001
             if partition is not None and isinstance(partition.state, Reading):
                 self._advance(partition, protocol.OutOfRange())
                 self._drive(partition)
-        elif error.fatal():
+        elif kafka.is_fatal(error):
             raise ConsumerFailed(kafka.failure(error))
         else:
             self._tell(error.str())
@@ -307,9 +335,8 @@ class Ingest:
         for partition in self._partitions.values():
             if isinstance(state := partition.state, Reading):
                 high = kafka.known_end(self._consumer, *partition.key)
-                at_end = not partition.size and partition.end_of_log >= state.end  # only control records may follow
-                self.metrics.lag.labels(*partition.key).set(0 if at_end else max(0, high - state.start))
-                oldest = partition.buffer.oldest_received / 1e6 if partition.buffer else time.time()
+                self.metrics.lag.labels(*partition.key).set(max(0, high - state.start))
+                oldest = partition.buffer.oldest_received / 1e6 if partition.size and partition.buffer else time.time()
                 self.metrics.lag_seconds.labels(*partition.key).set(max(0.0, time.time() - oldest))
 
     def _count(self, partition: Partition, raw: RawFile, why: str, duration: float) -> None:

@@ -48,6 +48,24 @@ class Topics:
         except KafkaException as error:
             raise BrokerUnavailable(error.args[0].str()) from error
 
+    def log_range(self, topic: str, number: int) -> tuple[int, int]:
+        """The partition's first offset and its end; raises BrokerUnavailable.
+
+        On a connection of its own: on the consumer's, each question waits behind a fetch for half a second.
+        """
+        from confluent_kafka import KafkaException, TopicPartition
+        from confluent_kafka.admin import OffsetSpec  # type: ignore[attr-defined]
+
+        partition = TopicPartition(topic, number)
+        try:
+            low, high = (
+                self._admin.list_offsets({partition: spec}, request_timeout=TIMEOUT_SECONDS)[partition]
+                for spec in (OffsetSpec.earliest(), OffsetSpec.latest())  # type: ignore[no-untyped-call]
+            )
+            return low.result().offset, high.result().offset
+        except KafkaException as error:
+            raise BrokerUnavailable(error.args[0].str()) from error
+
     def require_log_append_time(self, topics: list[str]) -> None:
         """Raises WrongTopic where records would carry the producer's clock (R1), BrokerUnavailable."""
         from confluent_kafka import KafkaException
@@ -71,22 +89,21 @@ CLASSIC_ONLY = ("session.timeout.ms", "heartbeat.interval.ms", "partition.assign
 """Properties that belong to the group protocol before KIP-848: who sets one wants that protocol."""
 
 
-def group_properties(settings: Settings) -> dict[str, Any]:
-    """How the group shares its partitions: KIP-848, or cooperative-sticky where the user's own properties ask for the old protocol.
+def group_protocols(settings: Settings) -> list[str]:
+    """How the group may share its partitions, best first: KIP-848, and the protocol before it for brokers that lack that.
 
-    With ENGAGEMENT_CONSUMER_INSTANCE the member is static: a restart within the session timeout moves nothing.
+    Who sets `group.protocol`, or a property of the old one, has chosen.
     """
-    chosen: dict[str, Any] = {"group.id": settings.consumer_group}
-    if settings.consumer_instance:
-        chosen["group.instance.id"] = settings.consumer_instance
-    asked = settings.kafka.get("group.protocol", "classic" if any(name in settings.kafka for name in CLASSIC_ONLY) else "consumer")
-    if asked == "classic":
-        return {**chosen, "group.protocol": "classic", "partition.assignment.strategy": "cooperative-sticky"}
-    return {**chosen, "group.protocol": asked}
+    chosen = settings.kafka.get("group.protocol", "classic" if any(name in settings.kafka for name in CLASSIC_ONLY) else None)
+    return [chosen] if chosen else ["consumer", "classic"]
 
 
-def consumer(settings: Settings) -> Any:
-    """A consumer that never commits by itself and never jumps over lost offsets by itself."""
+def consumer(settings: Settings, protocol: str) -> Any:
+    """A consumer that never commits by itself and never jumps over lost offsets by itself.
+
+    With ENGAGEMENT_CONSUMER_INSTANCE it is a static member: a restart within the session timeout moves nothing.
+    Raises WrongProperty.
+    """
     from confluent_kafka import Consumer, KafkaException
 
     properties = settings.kafka_config(
@@ -97,7 +114,10 @@ def consumer(settings: Settings) -> Any:
             "enable.partition.eof": True,
             "isolation.level": "read_committed",
             "queued.max.messages.kbytes": 65536,
-            **group_properties(settings),
+            "group.id": settings.consumer_group,
+            "group.protocol": protocol,
+            **({"group.instance.id": settings.consumer_instance} if settings.consumer_instance else {}),
+            **({"partition.assignment.strategy": "cooperative-sticky"} if protocol == "classic" else {}),
         }
     )
     try:
@@ -124,8 +144,15 @@ def known_end(consumer: Any, topic: str, number: int) -> int:
     return int(high)
 
 
+def is_fatal(error: Any) -> bool:
+    """Whether the client does nothing any more after this error; the event that says so is not marked as fatal itself."""
+    from confluent_kafka import KafkaError
+
+    return bool(error.fatal() or error.code() == KafkaError._FATAL)  # noqa: SLF001 - the library's own public name for it
+
+
 def failure(error: Any) -> str:
-    """One line for a person about an error after which the client does nothing any more."""
+    """One line for a person about a fatal error."""
     from confluent_kafka import KafkaError
 
     if error.code() in (KafkaError.FENCED_INSTANCE_ID, KafkaError.UNRELEASED_INSTANCE_ID):

@@ -18,22 +18,25 @@ Key = tuple[str, int]
 
 @dataclass(slots=True)
 class Buffer:
-    """Records read since the last claim. They are decoded as they come, so memory holds columns, not messages."""
+    """Records read since the last claim. They are decoded as they come, so memory holds columns, not messages.
+
+    It may hold no record: offsets without one are claimed too.
+    """
 
     rows: Rows
+    since: float
+    """Clock reading when the oldest offset was read, seconds."""
     waiting: Records = field(default_factory=Records)
     """Not decoded yet: fewer than a chunk."""
     size: int = 0
     """Bytes of all records in it as they came; their columns take no more."""
-    since: float = 0.0
-    """Clock reading when the oldest record arrived, seconds."""
     oldest_received: int = 0
     """Log-append time of the oldest record, microseconds."""
 
-    def add(self, records: Records, now: float) -> None:
+    def add(self, records: Records) -> None:
         """Take records that follow one another."""
         if not self.size:
-            self.since, self.oldest_received = now, records.received[0]
+            self.oldest_received = records.received[0]
         self.size += records.size
         self.waiting.extend(records)
         if len(self.waiting) >= CHUNK:

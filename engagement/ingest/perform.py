@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
 
 from engagement.errors import PermanentError, TransientError
 from engagement.ingest import kafka, protocol
@@ -25,7 +24,6 @@ class Performer:
     """Does one action at a time for one partition at a time."""
 
     topics: kafka.Topics
-    consumer: Any
     lake: Lake
     clock: Clock
     _parts: Parts = field(init=False)
@@ -51,13 +49,10 @@ class Performer:
 
     def ask_log(self, topic: str, number: int) -> protocol.Event:
         """The log's range."""
-        from confluent_kafka import KafkaException, TopicPartition
-
         try:
-            low, high = self.consumer.get_watermark_offsets(TopicPartition(topic, number), timeout=kafka.TIMEOUT_SECONDS)
-        except KafkaException as error:
-            return protocol.Trouble("broker_away", self.clock(), error.args[0].str())
-        return protocol.LogIs(low, high)
+            return protocol.LogIs(*self.topics.log_range(topic, number))
+        except TransientError as error:
+            return protocol.Trouble("broker_away", self.clock(), str(error))
 
     def list_raw(self, topic: str, number: int, topic_id: str) -> protocol.Event:
         """The raw object with the greatest start."""

@@ -35,7 +35,10 @@ def read_tails(
     """
     from confluent_kafka import Consumer, KafkaException, TopicPartition
 
-    ids = Topics(settings).ids(list(settings.topics))
+    try:
+        ids = Topics(settings).ids(list(settings.topics), ASK_SECONDS)
+    except BrokerUnavailable as error:
+        raise BrokerUnavailable(f"broker {settings.kafka_bootstrap_servers}: {error}") from error
     consumer = Consumer(
         settings.kafka_config(
             **{

@@ -81,6 +81,11 @@ class Log:
             raise BrokerUnavailable("away")
         return dict.fromkeys(topics, self.topic_id)
 
+    def log_range(self, _topic, number):
+        if self.away:
+            raise BrokerUnavailable("away")
+        return self.low[number], len(self.records[number])
+
     def require_log_append_time(self, _topics):
         pass
 
@@ -109,9 +114,8 @@ class Consumer:
         for item in partitions:
             del self.positions[item.partition]
 
-    def get_watermark_offsets(self, partition, timeout=None, cached=False):  # noqa: ARG002 - the client's names
-        if self.log.away and not cached:
-            raise KafkaException(KafkaError(KafkaError._TRANSPORT))
+    def get_watermark_offsets(self, partition, cached):
+        assert cached
         return self.log.low[partition.partition], len(self.log.records[partition.partition])
 
     def consume(self, count, _seconds):
@@ -186,9 +190,9 @@ def world(tmp_path, monkeypatch):
     log, now = Log(), [0.0]
     found = Consumer(log, lake=lake)
     monkeypatch.setattr(consumer_module.kafka, "Topics", lambda _settings: log)
-    monkeypatch.setattr(consumer_module.kafka, "consumer", lambda _settings: found)
+    monkeypatch.setattr(consumer_module.kafka, "consumer", lambda _settings, _protocol: found)
     ingest = Ingest(lake_helpers.settings_of(tmp_path), lake, lake_format, clock=lambda: now[0])
-    ingest._consumer, ingest._performer = found, Performer(log, found, lake, ingest.clock)
+    ingest._consumer, ingest._performer = found, Performer(log, lake, ingest.clock)
     return World(ingest, log, found, lake, now)
 
 
@@ -382,6 +386,23 @@ def test_revoked_and_lost_partitions_are_unassigned_here_and_only_those_that_the
         assert world.consumer.unassigned
 
 
+def test_offsets_at_the_end_of_the_log_that_hold_no_record_are_claimed_too(world):
+    """Markers of transactions: without a claim, lag would never be 0 and a later cut of the log would look like a loss."""
+    world.log.produce(3)
+    world.assign(0)
+    world.turn()
+    end = Message(5, 0, problem=KafkaError(KafkaError._PARTITION_EOF))
+    world.ingest._take([end])
+    world.turn(60)
+    assert world.objects() == [(0, 5, 3, None)]
+    world.ingest._take([Message(7, 0, problem=end.problem)])
+    world.turn(60)
+    assert world.objects() == [(0, 5, 3, None), (5, 7, 0, None)]
+    world.ingest._take([Message(7, 0, problem=end.problem)])
+    world.turn(60)
+    assert len(world.objects()) == 2
+
+
 def test_a_topic_made_anew_under_an_idle_reader_is_noticed_without_a_record(world):
     world.log.produce(2)
     world.assign(0)
@@ -503,7 +524,7 @@ def test_a_crash_before_the_commit_loses_and_doubles_nothing(world, monkeypatch)
     monkeypatch.undo()
     successor = Ingest(world.ingest.settings, world.lake, world.ingest.format, clock=lambda: world.now[0])
     successor._consumer = Consumer(world.log, lake=world.lake)
-    successor._performer = Performer(world.log, successor._consumer, world.lake, successor.clock)
+    successor._performer = Performer(world.log, world.lake, successor.clock)
     again = World(successor, world.log, successor._consumer, world.lake, world.now)
     world.log.produce(1)
     again.assign(0)

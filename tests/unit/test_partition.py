@@ -17,8 +17,8 @@ POLICY = FlushPolicy(seconds=60, partition_bytes=1000, total_bytes=2000)
 WINDOW = TimeWindow.of(NOW.date(), 300, 30)
 
 
-def buffer():
-    return Buffer(Rows(Coordinates("session", "5e" * 16, 0), WINDOW, 60, "session"))
+def buffer(since=0.0):
+    return Buffer(Rows(Coordinates("session", "5e" * 16, 0), WINDOW, 60, "session"), since)
 
 
 def records(*offsets, size=100):
@@ -27,17 +27,17 @@ def records(*offsets, size=100):
 
 def filled(size, since=0.0, number=0):
     """A partition that holds one record of so many bytes since a clock reading."""
-    found = Partition(("session", number), buffer=buffer())
-    found.buffer.add(records(10, size=size), since)
+    found = Partition(("session", number), buffer=buffer(since))
+    found.buffer.add(records(10, size=size))
     assert found.size == size
     return found
 
 
 def test_a_buffer_knows_its_size_and_its_oldest_record():
     found = buffer()
-    found.add(records(10, 11), 1.0)
-    found.add(records(12), 2.0)
-    assert (found.size, found.since) == (300, 1.0)
+    found.add(records(10, 11))
+    found.add(records(12))
+    assert found.size == 300
     assert found.oldest_received == (NOW + timedelta(seconds=10)).timestamp() * 1e6
     assert found.batch().table["kafka_offset"].to_pylist() == [10, 11, 12]
 
@@ -46,7 +46,7 @@ def test_records_are_decoded_as_soon_as_they_fill_a_chunk(monkeypatch):
     monkeypatch.setattr("engagement.ingest.partition.CHUNK", 3)
     found = buffer()
     for offset in range(5):
-        found.add(records(offset), 0.0)
+        found.add(records(offset))
     assert len(found.waiting) == 2
     assert found.batch().table["kafka_offset"].to_pylist() == [0, 1, 2, 3, 4]
 
