@@ -122,7 +122,7 @@ def summary(report: Report, *, dry_run: bool) -> str:
 def tell_unreadable(found: DeadLetters) -> None:
     """Name what is missing from the answer."""
     for file in found.unreadable:
-        print(f"engagement: left out: {file.why}", file=sys.stderr)
+        print(f"engagement: left out: {file.key} {file.why}", file=sys.stderr)
 
 
 class Failures:
