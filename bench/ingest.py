@@ -19,25 +19,11 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-import load
 import measure
+from load import Log, log
 from peers import connect, spark
 
-from engagement import settings as settings_module
-from engagement.settings import Settings
-from engagement.stack import jars, topics
-from engagement.stack.broker import Broker
-
 ROOT = Path(__file__).resolve().parent.parent
-
-
-@dataclass(frozen=True, slots=True)
-class Log:
-    """What everyone reads."""
-
-    settings: Settings
-    events: int
-    payload_bytes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,33 +41,33 @@ class Result:
         return self.events / (self.usage.cpu - self.usage.start_cpu)
 
 
-def ours(log: Log, folder: Path) -> measure.Usage:
+def ours(read: Log, folder: Path) -> measure.Usage:
     """`engagement ingest --until-idle` into a new lake, all settings but the addresses left at their defaults."""
     environment = measure.clean_environment(
-        ENGAGEMENT_KAFKA_BOOTSTRAP_SERVERS=log.settings.kafka_bootstrap_servers,
+        ENGAGEMENT_KAFKA_BOOTSTRAP_SERVERS=read.settings.kafka_bootstrap_servers,
         ENGAGEMENT_CONSUMER_GROUP=folder.name, ENGAGEMENT_LAKE_URL=str(folder / "lake"), ENGAGEMENT_STATE_DIR=str(folder / "state"),
     )  # fmt: skip
     command = [sys.executable, "-m", "engagement", "ingest", "--until-idle"]
     return measure.run(command, folder / "output", begun=lambda text: '"assigned"' in text, environment=environment)
 
 
-def floor(log: Log, folder: Path) -> measure.Usage:
+def floor(read: Log, folder: Path) -> measure.Usage:
     """librdkafka, msgspec and Parquet without any promise (`peers/floor.py`)."""
-    arguments = [log.settings.kafka_bootstrap_servers, ",".join(log.settings.topics), str(folder), str(log.events)]
+    arguments = [read.settings.kafka_bootstrap_servers, ",".join(read.settings.topics), str(folder), str(read.events)]
     return measure.run(
         [sys.executable, str(ROOT / "bench/peers/floor.py"), *arguments], folder / "output",
         begun=lambda text: "begun" in text, environment=measure.clean_environment(PYTHONPATH=str(ROOT)),
     )  # fmt: skip
 
 
-def kafka_connect(log: Log, folder: Path) -> measure.Usage:
+def kafka_connect(read: Log, folder: Path) -> measure.Usage:
     """Kafka Connect with the Iceberg sink (`peers/connect.py`)."""
-    return connect.run(log.settings, log.events, folder)
+    return connect.run(read.settings, read.events, folder)
 
 
-def spark_streaming(log: Log, folder: Path) -> measure.Usage:
+def spark_streaming(read: Log, folder: Path) -> measure.Usage:
     """Spark Structured Streaming (`peers/spark.py`)."""
-    return spark.run(log.settings, folder)
+    return spark.run(read.settings, folder)
 
 
 def rows_in_files(folder: Path) -> int:
@@ -115,37 +101,30 @@ def main() -> int:
     options.add_argument("--json", action="store_true")
     asked = options.parse_args()
     names = asked.only.split(",")
-    if jars.main([]):
-        return 1
-    with tempfile.TemporaryDirectory(prefix="engagement-bench-") as scratch, Broker(Path(scratch) / "kafka") as broker:
-        settings = settings_module.load({}, Path(scratch), kafka_bootstrap_servers=broker.bootstrap)
-        topics.ensure(settings)
-        loaded = load.fill(settings, load.templates(settings, min(asked.events, load.TEMPLATES), slim=not asked.full), asked.events)
-        log = Log(settings, asked.events, loaded["bytes"])
-        print(f"{log.events:,} events of {log.payload_bytes / log.events:.0f} bytes are loaded", file=sys.stderr)
+    with log(asked.events, slim=not asked.full) as loaded:
         found: dict[str, list[Result]] = {name: [] for name in names}
         for _ in range(asked.runs):
             for name in names:
-                found[name].append(measured(name, log, Path(scratch)))
+                found[name].append(measured(name, loaded))
     best = {name: min(results, key=lambda result: result.usage.cpu - result.usage.start_cpu) for name, results in found.items()}
-    print(as_json(log, best) if asked.json else as_table(log, best, asked.runs))
+    print(as_json(loaded, best) if asked.json else as_table(loaded, best, asked.runs))
     return 0
 
 
-def measured(name: str, log: Log, scratch: Path) -> Result:
+def measured(name: str, read: Log) -> Result:
     """One run into a new folder, which is deleted; its rows must be the events."""
-    with tempfile.TemporaryDirectory(prefix=f"{name}-", dir=scratch) as folder:
-        usage = CONTENDERS[name].run(log, Path(folder))
+    with tempfile.TemporaryDirectory(prefix=f"{name}-", dir=read.folder) as folder:
+        usage = CONTENDERS[name].run(read, Path(folder))
         rows = CONTENDERS[name].rows(Path(folder))
         files = measure.parquet_files(Path(folder))
-        result = Result(log.events, usage, sum(size for size, _ in files), len(files))
-    if rows != log.events:
-        raise measure.Failed(f"{name} wrote {rows:,} rows of {log.events:,} events")
+        result = Result(read.events, usage, sum(size for size, _ in files), len(files))
+    if rows != read.events:
+        raise measure.Failed(f"{name} wrote {rows:,} rows of {read.events:,} events")
     print(f"{name}: {result.rate:,.0f} events per CPU-second, {usage.wall:.1f} s", file=sys.stderr)
     return result
 
 
-def as_table(log: Log, best: dict[str, Result], runs: int) -> str:
+def as_table(read: Log, best: dict[str, Result], runs: int) -> str:
     """For people."""
     rows = [
         {
@@ -162,10 +141,8 @@ def as_table(log: Log, best: dict[str, Result], runs: int) -> str:
         }
         for name, result in best.items()
     ]
-    head = (
-        f"{measure.machine()}, {datetime.now(UTC):%Y-%m-%d %H:%M} UTC; {log.events:,} events of {log.payload_bytes / log.events:.0f} bytes"
-    )
-    return f"{head}; best of {runs} interleaved runs\n{measure.table(rows)}"
+    head = f"{measure.machine()}, {datetime.now(UTC):%Y-%m-%d %H:%M} UTC; {read}; best of {runs} interleaved runs"
+    return f"{head}\n{measure.table(rows)}"
 
 
 def ratio(one: Result | None, other: Result | None) -> str:
@@ -173,11 +150,11 @@ def ratio(one: Result | None, other: Result | None) -> str:
     return f"{one.rate / other.rate:.2f}x" if one and other else "-"
 
 
-def as_json(log: Log, best: dict[str, Result]) -> str:
+def as_json(read: Log, best: dict[str, Result]) -> str:
     """For programs."""
     return json.dumps({
-        "machine": measure.machine(), "at": datetime.now(UTC).isoformat(timespec="seconds"), "events": log.events,
-        "payload_bytes": log.payload_bytes,
+        "machine": measure.machine(), "at": datetime.now(UTC).isoformat(timespec="seconds"), "events": read.events,
+        "payload_bytes": read.payload_bytes,
         "contenders": {name: {"events_per_cpu_second": result.rate, **asdict(result)} for name, result in best.items()},
     })  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""A log to measure with: many events, loaded fast, the same for everyone who reads it.
+"""A log to measure with: a broker of its own and many events, loaded fast, the same for everyone who reads it.
 
 The simulator builds a few hundred thousand events; the log repeats them, each time with new event ids, because
 Python cannot build twenty million in a bearable time. Nothing is malformed: the peers would lose such records.
@@ -6,26 +6,64 @@ Python cannot build twenty million in a bearable time. Nothing is malformed: the
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import secrets
+import sys
+import tempfile
+import time
 import uuid
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from engagement import settings as settings_module
 from engagement.settings import Settings
+from engagement.stack import jars, topics
+from engagement.stack.broker import Broker
 from engagement.stack.simulator import Faults, events
 
 TEMPLATES = 200_000
 SPAN = timedelta(minutes=10)
 USERS = 20_000
 CHUNK = 5_000
+QUEUE = 300_000
+"""Records that wait to be sent."""
+
 HEAD = b'{"event_id":"'
 ID_LENGTH = 36
+
+
+@dataclass(frozen=True, slots=True)
+class Log:
+    """What everyone reads; `folder` is deleted with it."""
+
+    settings: Settings
+    folder: Path
+    events: int
+    payload_bytes: int
+
+    def __str__(self) -> str:
+        return f"{self.events:,} events of {self.payload_bytes / self.events:.0f} bytes"
+
+
+@contextlib.contextmanager
+def log(count: int, *, slim: bool = True) -> Iterator[Log]:
+    """A broker whose three topics hold so many events, until the block ends; raises SystemExit where the jars do not come."""
+    if jars.main([]):
+        raise SystemExit(1)
+    with tempfile.TemporaryDirectory(prefix="engagement-bench-") as scratch, Broker(Path(scratch) / "kafka") as broker:
+        settings = settings_module.load({}, Path(scratch), kafka_bootstrap_servers=broker.bootstrap)
+        topics.ensure(settings)
+        began = time.monotonic()
+        payload_bytes = fill(settings, templates(settings, min(count, TEMPLATES), slim=slim), count)
+        found = Log(settings, Path(scratch), count, payload_bytes)
+        print(f"{found} loaded in {time.monotonic() - began:.0f} s", file=sys.stderr)
+        yield found
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,11 +110,11 @@ def records(found: list[Template], count: int) -> Iterator[tuple[str, dict[str, 
         yield template.topic, {"key": template.key, "value": HEAD + event_id + template.rest}
 
 
-def fill(settings: Settings, found: list[Template], count: int) -> Counter[str]:
-    """Load the topics, which exist; returns payload bytes and, by topic, records that the broker has acknowledged."""
+def fill(settings: Settings, found: list[Template], count: int) -> int:
+    """Load the topics, which exist; returns the payloads' bytes when the broker has acknowledged all of them."""
     from confluent_kafka import Producer
 
-    loaded: Counter[str] = Counter()
+    size = 0
     refused: list[str] = []
 
     def delivered(error: Any, _message: Any) -> None:
@@ -86,24 +124,27 @@ def fill(settings: Settings, found: list[Template], count: int) -> Counter[str]:
     producer = Producer(
         settings.kafka_config(
             **{
-                "compression.type": "lz4", "linger.ms": 50, "batch.size": 1 << 20, "acks": "1",
-                "queue.buffering.max.messages": 400_000, "delivery.report.only.error": True,
+                "compression.type": "lz4",
+                "linger.ms": 50,
+                "batch.size": 1 << 20,
+                "acks": "all",
+                "queue.buffering.max.messages": QUEUE + 2 * CHUNK,
+                "delivery.report.only.error": True,
             }
         )
-    )  # fmt: skip
+    )
     stream = records(found, count)
     while chunk := list(itertools.islice(stream, CHUNK)):
         batches: dict[str, list[dict[str, bytes]]] = {}
         for topic, message in chunk:
             batches.setdefault(topic, []).append(message)
+            size += len(message["value"])
+        while len(producer) > QUEUE:
+            producer.poll(0.1)
         for topic, messages in batches.items():
-            while len(producer) > 300_000:
-                producer.poll(0.1)
             producer.produce_batch(topic, messages, on_delivery=delivered)
-            loaded[topic] += len(messages)
-            loaded["bytes"] += sum(len(message["value"]) for message in messages)
         producer.poll(0)
     producer.flush()
     if refused or len(producer):
         raise RuntimeError(f"{len(refused)} records refused, {len(producer)} unsent: {refused[:1]}")
-    return loaded
+    return size
