@@ -151,7 +151,7 @@ class Ingest:
 
     def _on_revoke(self, _consumer: Any, partitions: list[Any]) -> None:
         """Still ours: write what is buffered, then let go."""
-        self._performer.forget_topics()
+        self._performer.begin_turn()
         self._leave([(item.topic, item.partition) for item in partitions], "revoked")
         self._consumer.incremental_unassign([])
         log.info("revoked", partitions=_shown(partitions))
@@ -188,7 +188,7 @@ class Ingest:
         if self.clock() - self._rechecked_at < RECHECK_SECONDS:
             return
         self._rechecked_at = self.clock()
-        self._performer.forget_topics()
+        self._performer.begin_turn()
         for partition in list(self._partitions.values()):
             if isinstance(partition.state, Reading) and not partition.buffer:
                 event = self._performer.ask_topic(partition.key[0])
@@ -255,7 +255,7 @@ class Ingest:
     # Reading.
 
     def _take(self, messages: list[Any]) -> None:
-        self._performer.forget_topics()
+        self._performer.begin_turn()
         found: dict[Key, list[Any]] = {}
         troubles = []
         for message in messages:

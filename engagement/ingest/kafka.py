@@ -19,7 +19,11 @@ LAST_MILLIS = 253_402_300_799_999
 
 
 class BrokerUnavailable(TransientError):
-    """The broker did not answer, or does not know the topic yet."""
+    """The broker did not answer."""
+
+
+class UnknownTopic(BrokerUnavailable):
+    """The broker answers, but has no such topic now: deleted, or not made yet."""
 
 
 class WrongTopic(PermanentError):
@@ -39,14 +43,14 @@ class Topics:
         self._admin = AdminClient(settings.kafka_config(log_level=0), logger=silent())
 
     def ids(self, topics: list[str], timeout: float = TIMEOUT_SECONDS) -> dict[str, str]:
-        """Topic -> its id as 32 lower-case hex digits; raises BrokerUnavailable."""
+        """Topic -> its id as 32 lower-case hex digits; raises BrokerUnavailable, UnknownTopic."""
         from confluent_kafka import KafkaException, TopicCollection
 
         try:
             described = self._admin.describe_topics(TopicCollection(topics), request_timeout=timeout)
             return {topic: _hex(future.result().topic_id) for topic, future in described.items()}
         except KafkaException as error:
-            raise BrokerUnavailable(error.args[0].str()) from error
+            raise _unavailable(error) from error
 
     def log_range(self, topic: str, number: int) -> tuple[int, int]:
         """The partition's first offset and its end; raises BrokerUnavailable.
@@ -64,7 +68,7 @@ class Topics:
             )
             return low.result().offset, high.result().offset
         except KafkaException as error:
-            raise BrokerUnavailable(error.args[0].str()) from error
+            raise _unavailable(error) from error
 
     def require_log_append_time(self, topics: list[str]) -> None:
         """Raises WrongTopic where records would carry the producer's clock (R1), BrokerUnavailable."""
@@ -92,10 +96,14 @@ CLASSIC_ONLY = ("session.timeout.ms", "heartbeat.interval.ms", "partition.assign
 def group_protocols(settings: Settings) -> list[str]:
     """How the group may share its partitions, best first: KIP-848, and the protocol before it for brokers that lack that.
 
-    Who sets `group.protocol`, or a property of the old one, has chosen.
+    Who sets `group.protocol`, or a property of the old one, has chosen. A static member takes the old one: a broker lets
+    it take its name back at once after a kill, under KIP-848 only after the session timeout.
     """
-    chosen = settings.kafka.get("group.protocol", "classic" if any(name in settings.kafka for name in CLASSIC_ONLY) else None)
-    return [chosen] if chosen else ["consumer", "classic"]
+    if "group.protocol" in settings.kafka:
+        return [settings.kafka["group.protocol"]]
+    if settings.consumer_instance or any(name in settings.kafka for name in CLASSIC_ONLY):
+        return ["classic"]
+    return ["consumer", "classic"]
 
 
 def consumer(settings: Settings, protocol: str) -> Any:
@@ -177,6 +185,14 @@ def _headers(message: Any) -> Sequence[tuple[str, bytes | None]] | None:
         return message.headers() or ()
     except UnicodeDecodeError:
         return None
+
+
+def _unavailable(error: Any) -> BrokerUnavailable:
+    from confluent_kafka import KafkaError
+
+    found = error.args[0]
+    kind = UnknownTopic if found.code() in (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC) else BrokerUnavailable  # noqa: SLF001
+    return kind(found.str())
 
 
 def _hex(topic_id: Any) -> str:

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import TypeVar
 
-from engagement.errors import PermanentError, TransientError
+from engagement.errors import PermanentError
 from engagement.ingest import kafka, protocol
 from engagement.lake import AlreadyExists, Lake, LakeUnavailable, OutcomeUnknown
 from engagement.raw import files
@@ -17,6 +18,7 @@ from engagement.raw.names import topic_chain
 from engagement.raw.rows import Batch
 
 Clock = Callable[[], float]
+Answer = TypeVar("Answer")
 
 
 @dataclass(slots=True)
@@ -29,30 +31,42 @@ class Performer:
     _parts: Parts = field(init=False)
     _ids: dict[str, str] = field(default_factory=dict)
     """Topic ids asked since the last fetch."""
+    _away: str | None = None
+    """Why the broker did not answer, in this turn."""
 
     def __post_init__(self) -> None:
         self._parts = Parts(self.lake)
 
-    def forget_topics(self) -> None:
-        """Ask again: a topic id asked before a fetch says nothing about what was fetched (R2)."""
+    def begin_turn(self) -> None:
+        """Ask the broker again: a topic id asked before a fetch says nothing about what was fetched (R2)."""
         self._ids.clear()
+        self._away = None
 
     def ask_topic(self, topic: str) -> protocol.Event:
         """The topic's id; one question serves all partitions until the next fetch."""
         now = self.clock()
-        try:
-            if topic not in self._ids:
-                self._ids |= self.topics.ids([topic])
-        except TransientError as error:
-            return protocol.Trouble("broker_away", self.clock(), str(error))
+        if topic not in self._ids:
+            found = self._ask(lambda: self.topics.ids([topic]))
+            if isinstance(found, protocol.Trouble):
+                return found
+            self._ids |= found
         return protocol.TopicIs(self._ids[topic], now)
 
     def ask_log(self, topic: str, number: int) -> protocol.Event:
         """The log's range."""
-        try:
-            return protocol.LogIs(*self.topics.log_range(topic, number))
-        except TransientError as error:
-            return protocol.Trouble("broker_away", self.clock(), str(error))
+        found = self._ask(lambda: self.topics.log_range(topic, number))
+        return found if isinstance(found, protocol.Trouble) else protocol.LogIs(*found)
+
+    def _ask(self, question: Callable[[], Answer]) -> Answer | protocol.Trouble:
+        """The broker's answer. One that is away is waited for once a turn, not once a partition: the group's own clock runs on."""
+        if self._away is None:
+            try:
+                return question()
+            except kafka.UnknownTopic as error:
+                return protocol.Trouble("broker_away", self.clock(), str(error))
+            except kafka.BrokerUnavailable as error:
+                self._away = str(error)
+        return protocol.Trouble("broker_away", self.clock(), self._away)
 
     def list_raw(self, topic: str, number: int, topic_id: str) -> protocol.Event:
         """The raw object with the greatest start."""

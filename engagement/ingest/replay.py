@@ -16,32 +16,19 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
 
 from engagement import contract
 from engagement.ingest import letters
 from engagement.ingest.dead_letters import DeadLetters, Progress, no_progress
-from engagement.ingest.kafka import BrokerUnavailable, silent
-from engagement.ingest.letters import Address, Fix, Letter, Message, NotSendable, Replays, Route, Selection
+from engagement.ingest.letters import Address, Fix, Letter, NotSendable, Replays, Route, Selection
+from engagement.ingest.outbox import Nowhere, Outbox
 from engagement.ingest.tails import read_tails
 from engagement.lake import Lake
 from engagement.raw.index import RawIndex
 from engagement.settings import Settings
 
 LOCK = "dead-letters"
-POLL_SECONDS = 0.2
-PARTITIONER = -1
-SENDING = {
-    "compression.type": "zstd",
-    "message.max.bytes": 1_000_000_000,
-    "queue.buffering.max.kbytes": 262_144,
-    "message.timeout.ms": 60_000,
-}
-"""What a person may set otherwise. A letter once came in under the topic's limit, perhaps compressed: the broker judges its size."""
-
 Trouble = Callable[[Address, str], None]
-Done = Callable[[str | None], None]
-"""Called once a message: None when the broker has it, else what went wrong."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,72 +143,3 @@ class _Work:
     def _failed(self, address: Address, why: str) -> None:
         self.report.failed += 1
         self.trouble(address, why)
-
-
-class Nowhere:
-    """The outbox of a dry run."""
-
-    def send(self, message: Message, done: Done) -> None:  # noqa: ARG002 - what the real one does with it is left out
-        """Say that it arrived."""
-        done(None)
-
-    def close(self) -> None:
-        """Nothing waits."""
-
-
-class Outbox:
-    """One idempotent producer; every acknowledgement is looked at."""
-
-    def __init__(self, settings: Settings) -> None:
-        from confluent_kafka import Producer
-
-        chosen = {name: value for name, value in SENDING.items() if name not in settings.kafka}
-        self._servers = settings.kafka_bootstrap_servers
-        self._producer = Producer(settings.kafka_config(**chosen, **{"enable.idempotence": True, "acks": "all"}), logger=silent())
-        self._away: str | None = None
-        self._acknowledged = 0
-
-    def send(self, message: Message, done: Done) -> None:
-        """Hand it over, waiting while the queue is full; raises BrokerUnavailable."""
-        from confluent_kafka import KafkaException
-
-        partition = PARTITIONER if message.partition is None else message.partition
-        delivered = partial(self._delivered, done)
-        while True:
-            try:
-                self._producer.produce(message.topic, message.payload, message.key, partition, delivered, headers=list(message.headers))
-            except BufferError:
-                if not len(self._producer):
-                    done(f"larger than the producer's queue of {SENDING['queue.buffering.max.kbytes']} KiB")
-                    return
-                self._serve(POLL_SECONDS)
-            except KafkaException as error:
-                done(error.args[0].str())
-                return
-            else:
-                self._serve(0)
-                return
-
-    def close(self) -> None:
-        """Wait for every acknowledgement; raises BrokerUnavailable."""
-        while len(self._producer):
-            self._serve(POLL_SECONDS)
-        self._serve(0)
-
-    def _serve(self, seconds: float) -> None:
-        self._producer.poll(seconds)
-        if self._away is not None:
-            raise BrokerUnavailable(
-                f"broker {self._servers}: {self._away}; {self._acknowledged} dead letters were acknowledged, run it again for the rest"
-            )
-
-    def _delivered(self, done: Done, error: Any, _message: Any) -> None:
-        from confluent_kafka import KafkaError
-
-        if error is None:
-            self._acknowledged += 1
-            done(None)
-        elif error.fatal() or error.code() in {KafkaError._MSG_TIMED_OUT, KafkaError._TRANSPORT}:  # noqa: SLF001 - their public names
-            self._away = error.str()
-        else:
-            done(error.str())

@@ -35,6 +35,8 @@ WORKSPACE = """load_from:
   - grpc_server: {{host: {host}, port: {port}, location_name: engagement}}
 """
 DEMO_FLUSH_SECONDS = 10
+DEMO_INSTANCE = "demo"
+"""The demo's one consumer keeps its place in the group: after a kill it reads on at once, not when its session has timed out."""
 POLL_SECONDS = 0.5
 ANSWER_SECONDS = 1.0
 
@@ -58,9 +60,9 @@ class Result:
 
 def for_demo(settings: Settings) -> Settings:
     """The settings with what a demo sets where the user did not."""
-    if "flush_seconds" in settings.sources:
-        return settings
-    return replace(settings, flush_seconds=DEMO_FLUSH_SECONDS, sources={**settings.sources, "flush_seconds": "demo"})
+    own: dict[str, Any] = {"flush_seconds": DEMO_FLUSH_SECONDS, "consumer_instance": DEMO_INSTANCE}
+    unset = {name: value for name, value in own.items() if name not in settings.sources}
+    return replace(settings, **unset, sources={**settings.sources, **dict.fromkeys(unset, "demo")})
 
 
 def brings_broker(settings: Settings) -> bool:

@@ -13,7 +13,8 @@ from confluent_kafka import OFFSET_INVALID, KafkaError, KafkaException, TopicPar
 
 from engagement.ingest import consumer as consumer_module
 from engagement.ingest.consumer import Ingest
-from engagement.ingest.kafka import BrokerUnavailable
+from engagement.ingest.kafka import BrokerUnavailable, UnknownTopic
+from engagement.ingest.partition import Partition
 from engagement.ingest.perform import Performer
 from engagement.lake import Lake, LakeUnavailable, open_lake
 from engagement.raw import files
@@ -338,6 +339,37 @@ def test_a_broker_that_does_not_answer_before_the_put_drops_the_buffer(world):
     for _ in range(3):
         world.turn(61)
     assert world.objects() == [(0, 3, 3, None)]
+
+
+def test_a_broker_that_is_away_is_waited_for_once_a_turn_not_once_a_partition(world, monkeypatch):
+    """The question waits ten seconds; eighteen of them in a row and the group takes the consumer for dead."""
+    for number in (0, 1):
+        world.log.produce(2, number)
+    world.assign(0, 1)
+    world.turn()
+    asked = []
+
+    def ids(_topics):
+        asked.append(world.now[0])
+        raise BrokerUnavailable("away")
+
+    monkeypatch.setattr(world.log, "ids", ids)
+    for _ in range(10):
+        world.turn(60)
+    assert len(asked) >= 9
+    assert len(asked) == len(set(asked))
+
+
+def test_a_topic_that_is_gone_does_not_hold_up_the_others(world, monkeypatch):
+    world.ingest._partitions["other", 0] = Partition(("other", 0))
+    world.log.produce(2)
+    world.assign(0)
+    real = world.log.ids
+    gone = UnknownTopic("no such topic")
+    monkeypatch.setattr(world.log, "ids", lambda topics: real(topics) if topics == [TOPIC] else (_ for _ in ()).throw(gone))
+    world.turn()
+    world.turn(60)
+    assert world.objects() == [(0, 2, 2, None)]
 
 
 def test_lost_partitions_are_never_written(world):
