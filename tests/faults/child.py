@@ -2,7 +2,8 @@
 
 Commands are JSON lines: `{"arm": point, "do": …, "seconds": …}` for the next time it comes to the point (with `"key"`:
 of that object), `{"disarm": true}`, `{"go_on": true}` for one that holds. All it says are JSON lines on stderr: the
-product's own log, and `reached`, `claimed`, `refused` from here. SIGTERM ends it as it ends the product's command.
+product's own log, and `reached`, `claimed`, `refused` from here. SIGTERM ends it as it ends the product's command;
+SIGUSR1 makes it say where it is.
 
     python -m faults.child [overwrites] [until-idle]
 """
@@ -10,13 +11,17 @@ product's own log, and `reached`, `claimed`, `refused` from here. SIGTERM ends i
 from __future__ import annotations
 
 import errno
+import faulthandler
 import json
 import os
 import signal
 import sys
 import threading
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import structlog
 
 from engagement import settings as settings_module
@@ -65,6 +70,17 @@ class Orders:
         self._go_on.wait(HOLD_SECONDS if order["do"] == "hold" else order["seconds"])
 
 
+def fail_footers(reach: Callable[[str, str], None]) -> None:
+    """Footers are read by the Parquet library itself, past the lake."""
+    real = pq.read_metadata
+
+    def read_metadata(path: Path) -> Any:
+        reach("footer", str(path))
+        return real(path)
+
+    pq.read_metadata = read_metadata
+
+
 def main() -> None:
     structlog.configure(
         processors=[structlog.processors.add_log_level, structlog.processors.JSONRenderer()],
@@ -74,8 +90,10 @@ def main() -> None:
     lake, lake_format = open_lake(settings)
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
+    faulthandler.register(signal.SIGUSR1)
     orders = Orders()
     threading.Thread(target=orders.listen, daemon=True).start()
+    fail_footers(orders.reach)
     log.info("ready")
     faulty = FaultyLake(lake.root, orders.reach, log.info, overwrites="overwrites" in sys.argv)
     Ingest(settings, faulty, lake_format, stop=stop).run(until_idle="until-idle" in sys.argv)

@@ -23,6 +23,7 @@ from engagement.stack import processes
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 LEAVE_SECONDS = 60.0
+LAST_WORDS_SECONDS = 5.0
 
 
 class Trouble(AssertionError):
@@ -83,8 +84,22 @@ class Child:
                 held -= {(topic, int(number)) for topic, _, number in (name.rpartition("/") for name in said["partitions"])}
         return held
 
+    def last_words(self) -> str:
+        """What it said last; where it is, if it still is."""
+        if self.alive:
+            before = len(self.other)
+            self.signal(signal.SIGCONT)
+            self.signal(signal.SIGUSR1)
+            with contextlib.suppress(AssertionError):
+                eventually(lambda: len(self.other) > before, LAST_WORDS_SECONDS)
+        return "\n".join([*map(json.dumps, self.heard[-8:]), "".join(self.other[-40:])])
+
     def flushed(self) -> bool:
         return self.find("flushed") is not None
+
+    def answered(self, key: str | None) -> bool:
+        """It learned what became of its claim; if it made it, the verdict will tell whether another one had it."""
+        return any(self.find(event, key=key) for event in ("refused", "claimed"))
 
 
 class Crew:
@@ -116,8 +131,7 @@ class Crew:
         """Raises Trouble where a process ended that nobody ended."""
         for child in self.living:
             if not child.alive:
-                said = "".join(child.other[-40:]) or json.dumps(child.heard[-5:])
-                raise Trouble(f"process {child.number} ended by itself (exit {child.process.returncode}):\n{said}")
+                raise Trouble(f"process {child.number} ended by itself (exit {child.process.returncode})\n{child.last_words()}")
 
     def kill(self, child: Child) -> list[Path]:
         """kill -9; returns the temporary files that it leaves behind."""
@@ -127,13 +141,11 @@ class Crew:
         folder = Path(self._environment["ENGAGEMENT_LAKE_URL"]) / ".tmp"
         return sorted(folder.glob(f"{child.process.pid}-*"))
 
-    def leave(self, *children: Child) -> None:
-        """SIGTERM; raises Trouble where one does not leave in time, or not with 0."""
-        for child in children:
-            eventually(lambda child=child: child.find("ready"))  # before that SIGTERM finds no handler
-            child.signal(signal.SIGTERM)
-        for child in children:
-            self.see_off(child)
+    def ask_to_leave(self, child: Child) -> None:
+        """SIGTERM, once it has a handler for it."""
+        eventually(lambda: child.find("ready"))
+        child.ended_by_us = True
+        child.signal(signal.SIGTERM)
 
     def see_off(self, child: Child) -> None:
         """Wait for one that leaves; raises Trouble where it does not, or not with 0."""
@@ -143,8 +155,7 @@ class Crew:
         except subprocess.TimeoutExpired:
             code = None
         if code != 0:
-            said = "".join(child.other[-40:]) or json.dumps(child.heard[-5:])
-            raise Trouble(f"process {child.number} was to leave: exit {code}\n{said}")
+            raise Trouble(f"process {child.number} was to leave: exit {code}\n{child.last_words()}")
 
     def stop(self, child: Child) -> None:
         child.signal(signal.SIGSTOP)
@@ -169,8 +180,8 @@ class Crew:
                 if said.get("event") == "claimed":
                     yield child, said["key"]
 
-    def claimed_by_other(self, key: str, than: Child) -> bool:
-        return any(child is not than and claimed == key for child, claimed in self.claims())
+    def claimed(self, key: str, but_not_by: list[Child]) -> bool:
+        return any(child not in but_not_by and claimed == key for child, claimed in self.claims())
 
     def others_went_on(self, key: str, than: Child, since: dict[int, int]) -> bool:
         """Whether another process took up the partition of this object since then (lines heard by each)."""

@@ -11,16 +11,17 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-Point = Literal["before", "half", "written", "linked", "list"]
+Point = Literal["before", "half", "written", "linked", "list", "footer"]
 """Of a raw object's publication: before its temporary file; in the middle of it; whole and synced, but without its
-name; named, but not yet reported. `list`: of a chain's listing."""
+name; named, but not yet reported. `list` and `footer`: of the look for the place to go on."""
 
 Do = Literal["hold", "error", "full", "slow"]
 """At the point: wait to be killed or let go; an I/O error; a full disk; a pause."""
 
-Then = Literal["kill", "stop", "stall", "twice", ""]
+Then = Literal["kill", "stop", "stall", "twice", "cut", ""]
 """What the harness does to a process that holds still at its point: kill -9; SIGSTOP until another one took the claim;
-just let it hold until the group gave up on it; stop two processes, one after the other, over the same claim."""
+just let it hold until the group gave up on it; stop two processes, one after the other, over the same claim; SIGSTOP
+while retention deletes all that it holds and more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,14 +63,17 @@ KINDS = {
         Kind("answer_lost", "linked", "error", weight=5),
         Kind("disk_full", "half", "full"),
         Kind("listing_fails", "list", "error"),
+        Kind("footer_fails", "footer", "error"),
         Kind("slow_write", "half", "slow"),
         Kind("slow_link", "written", "slow"),
         Kind("slow_answer", "linked", "slow"),
         Kind("pause_anytime", then="stop", weight=2),
-        Kind("join", weight=2, alone=True),
-        Kind("leave", weight=2, alone=True),
-        Kind("broker_restart", weight=1, alone=True),
-        Kind("broker_kill", weight=1, alone=True),
+        Kind("cut_under_zombie", "written", "hold", "cut"),
+        Kind("cut_under_reader", then="cut"),
+        Kind("join"),
+        Kind("leave"),
+        Kind("broker_restart", weight=1),
+        Kind("broker_kill", weight=1),
     )
 }
 

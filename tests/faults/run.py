@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,36 +17,19 @@ from engagement import settings as settings_module
 from engagement.ingest.kafka import Topics
 from engagement.lake import open_lake
 from engagement.settings import Settings
-from engagement.stack import processes, topics
+from engagement.stack import topics
 from engagement.stack.broker import Broker
 from faults import group
+from faults.attack import Attack, World
 from faults.crew import Child, Crew, Trouble
+from faults.log import Log
 from faults.plan import CREW, Fault, plan
 from faults.traffic import Traffic
 from faults.verdict import Findings, judge
 
 PATIENCE_SECONDS = 90.0
-RETARGET_SECONDS = 12.0
-SLOW_SECONDS = 1.5
 HARD_PLACES = ("fences", "unknown outcomes", "left-over temporaries", "kills in the window", "stops past the session timeout in the window")
 """A run that did not come to each of them proves nothing."""
-
-
-@dataclass(slots=True)
-class Attack:
-    """One fault under way: against whom, and where it was hit."""
-
-    fault: Fault
-    child: Child | None = None
-    since: int = 0
-    asked_at: float = 0.0
-    key: str | None = None
-    heard: dict[int, int] = field(default_factory=dict)
-    """How much every process had said when it was hit."""
-
-    @property
-    def shown(self) -> str:
-        return f"{self.fault.kind.name} on {self.child and self.child.number}"
 
 
 @dataclass(slots=True)
@@ -76,7 +59,7 @@ class Result:
             "faults: " + _counts(self.faults),
             "hard places: " + ", ".join(f"{self.hard[place]} {place}" for place in HARD_PLACES),
             "said by the processes: " + _counts(self.said),
-            "compared: " + ", ".join(f"{counted[what]} {what}" for what in ("records", "rejects", "objects", "aborted")),
+            "compared: " + ", ".join(f"{counted[what]} {what}" for what in ("records", "rejects", "in gaps", "objects", "aborted")),
             f"result: {self.findings}",
         ]
         if self.missed:
@@ -107,21 +90,23 @@ class Run:
         with self._broker:
             settings = self._settings()
             self._crew = Crew(settings, group.environment(self._protocol), self._planted)
-            traffic = Traffic(settings, self.seed)
+            traffic, log = Traffic(settings, self.seed), Log(settings)
+            world = World(self._crew, self._broker, log, self._wait, self._hard)
             try:
                 traffic.start()
                 for _ in range(CREW):
                     self._crew.start()
                 self._wait("every process writes", lambda: all(child.flushed() for child in self._crew.living))
                 for number, step in enumerate(self._steps):
-                    self._progress(f"step {number + 1}/{len(self._steps)}: {self._step(step)}")
+                    self._progress(f"step {number + 1}/{len(self._steps)}: {self._step(step, world)}")
                 traffic.stop()
                 self._progress("no more faults")
-                findings = self._end(settings, traffic)
+                findings = self._end(settings, traffic, log)
             except AssertionError as error:
                 raise Trouble(f"seed {self.seed}: {error}") from error
             finally:
                 self._crew.end()
+                log.close()
         self._hard["fences"] = self._fences()
         return Result(self.seed, self._faults, self._hard, self._crew.events(), findings, time.monotonic() - self._began)
 
@@ -143,151 +128,37 @@ class Run:
         def look() -> Any:
             self._crew.require_alive()
             if time.monotonic() > deadline:
-                raise Trouble(f"waited {PATIENCE_SECONDS:.0f} s in vain until {what}")
+                said = "\n".join(f"process {child.number}:\n{child.last_words()}" for child in self._crew.living)
+                raise Trouble(f"waited {PATIENCE_SECONDS:.0f} s in vain until {what}\n{said}")
             return predicate()
 
         return eventually(look, 2 * PATIENCE_SECONDS, 0.02)
 
-    # A step.
+    def _step(self, step: list[Fault], world: World) -> str:
+        """Faults at the same time; those of the broker last, so that they meet the others under way."""
+        attacks = sorted((Attack(fault, world) for fault in step), key=lambda attack: attack.fault.kind.name.startswith("broker"))
 
-    def _step(self, step: list[Fault]) -> str:
-        attacks = [Attack(fault) for fault in step]
+        def taken(attack: Attack) -> list[Child]:
+            return [other.child for other in attacks if other is not attack and other.child]
+
         for attack in attacks:
-            self._begin(attack, attacks)
-        self._wait("all are hit", lambda: not [attack for attack in attacks if not self._hit(attack, attacks)])
+            attack.begin(taken(attack))
+        self._wait("all are hit", lambda: not [attack for attack in attacks if not attack.hit(taken(attack))])
         while len(self._crew.living) < CREW:
             self._crew.start()
         for attack in attacks:
-            self._finish(attack)
+            attack.finish()
             self._faults[attack.fault.kind.name] += 1
-        return ", ".join(attack.shown for attack in attacks)
+        return ", ".join(map(str, attacks))
 
-    def _begin(self, attack: Attack, attacks: list[Attack]) -> None:
-        kind = attack.fault.kind
-        if kind.name == "join":
-            child = attack.child = self._crew.start()
-            self._wait("the new one has a position", child.holds)
-        elif kind.name == "leave":
-            child = attack.child = self._victim(attack, attacks)
-            self._crew.leave(child)
-        elif kind.name in ("broker_restart", "broker_kill"):
-            if kind.name == "broker_kill" and self._broker.pid:
-                processes.signal_process(self._broker.pid, processes.signal.SIGKILL)
-            self._broker.stop()
-            self._broker.start()
-        else:
-            self._aim(attack, attacks)
-
-    def _aim(self, attack: Attack, attacks: list[Attack]) -> None:
-        """Choose whom, and arm it."""
-        kind = attack.fault.kind
-        child = attack.child = self._victim(attack, attacks)
-        attack.since, attack.asked_at = len(child.heard), time.monotonic()
-        if kind.point == "list":  # it lists after a failure only
-            child.tell(arm="list", do=kind.do)
-            child.tell(arm="before", do="error")
-        elif kind.point:
-            child.tell(arm=kind.point, do=kind.do, seconds=SLOW_SECONDS)
-
-    def _victim(self, attack: Attack, attacks: list[Attack]) -> Child:
-        """One that has something to write and that no other fault of this step goes to."""
-        taken = [other.child for other in attacks if other is not attack]
-
-        def candidates() -> list[Child]:
-            return [child for child in self._crew.living if child.holds() and child not in taken and child is not attack.child]
-
-        found: list[Child] = self._wait("somebody has a partition", candidates)
-        return found[attack.fault.target % len(found)]
-
-    def _hit(self, attack: Attack, attacks: list[Attack]) -> bool:
-        """Whether the fault has struck; kills and stops at that moment."""
-        kind, child = attack.fault.kind, attack.child
-        if attack.key is not None or (kind.alone and not kind.point):
-            return True
-        assert child
-        if kind.point is None:
-            if time.monotonic() - attack.asked_at < attack.fault.moment:
-                return False
-            attack.key = ""
-        else:
-            reached = child.find("reached", attack.since, point=kind.point)
-            if reached is None:
-                if time.monotonic() - attack.asked_at > RETARGET_SECONDS:
-                    child.tell(disarm=True)
-                    self._wait("it obeys", lambda: child.find("disarmed", attack.since))
-                    if not child.find("reached", attack.since, point=kind.point):
-                        self._aim(attack, attacks)
-                return False
-            attack.key = reached["key"]
-        attack.heard = {other.number: len(other.heard) for other in self._crew.children}
-        self._strike(attack, child)
-        return True
-
-    def _strike(self, attack: Attack, child: Child) -> None:
-        kind = attack.fault.kind
-        if kind.then == "kill":
-            self._hard["left-over temporaries"] += len(self._crew.kill(child))
-            self._hard["kills in the window"] += kind.in_window
-        elif kind.then in ("stop", "twice"):
-            self._crew.stop(child)
-        elif kind.name == "answer_lost":
-            self._hard["unknown outcomes"] += 1
-
-    def _finish(self, attack: Attack) -> None:
-        """Until the fault is over: who was stopped goes on after another one took its place."""
-        kind, child, key = attack.fault.kind, attack.child, attack.key
-        if kind.then not in ("stop", "stall", "twice") or not child:
-            return
-        if key:
-            self._wait_for_takeover(attack, child, key)
-        held = [child]
-        if kind.then == "twice":
-            held.append(self._second_zombie(child, str(key)))
-        for zombie in held:
-            self._crew.resume(zombie)
-        if key and kind.point != "linked":
-            for zombie in held:
-                self._wait("the zombie is told", lambda zombie=zombie: self._outcome(zombie, key))
-                self._hard["stops past the session timeout in the window"] += kind.in_window and kind.then != "stall"
-
-    def _wait_for_takeover(self, attack: Attack, child: Child, key: str) -> None:
-        kind = attack.fault.kind
-        if kind.then == "twice":
-            others = [other for other in self._crew.living if other is not child]
-            for other in others:
-                other.tell(arm="written", do="hold", key=key)
-            self._wait(
-                "a second one comes to the same claim",
-                lambda: any(o.find("reached", attack.heard.get(o.number, 0), key=key) for o in others),
-            )
-        elif kind.point == "linked":
-            self._wait(f"another process goes on after {key}", lambda: self._crew.others_went_on(key, child, attack.heard))
-        else:
-            self._wait(f"another process claims {key}", lambda: self._crew.claimed_by_other(key, child))
-
-    def _second_zombie(self, first: Child, key: str) -> Child:
-        """Stop the one that holds before the same claim until a third one has made it."""
-        second = next(child for child in self._crew.living if child is not first and child.find("reached", key=key))
-        self._crew.stop(second)
-        for other in self._crew.living:
-            if other not in (first, second):
-                other.tell(disarm=True)
-        self._wait(
-            f"a third process claims {key}",
-            lambda: any(child not in (first, second) and claimed == key for child, claimed in self._crew.claims()),
-        )
-        return second
-
-    def _outcome(self, child: Child, key: str) -> bool:
-        """It was refused; or it claimed what another one has, which the verdict will tell."""
-        return any(child.find(event, key=key) for event in ("refused", "claimed"))
-
-    # The end.
-
-    def _end(self, settings: Settings, traffic: Traffic) -> Findings:
+    def _end(self, settings: Settings, traffic: Traffic, log: Log) -> Findings:
         """No more faults: the crew leaves, a last process reads what is left, and the lake is held against the log."""
         self._crew.require_alive()
-        self._crew.leave(*self._crew.living)
+        leaving = self._crew.living
+        for child in leaving:
+            self._crew.ask_to_leave(child)
+        for child in leaving:
+            self._crew.see_off(child)
         self._progress("all have left")
         admin = AdminClient({"bootstrap.servers": settings.kafka_bootstrap_servers, "log_level": 0})
         self._wait("the group is empty", lambda: _members(admin, settings.consumer_group) == 0)
@@ -296,12 +167,12 @@ class Run:
         self._progress("the last one has read to the end")
         lake, _ = open_lake(settings)
         ids = Topics(settings).ids(list(settings.topics))
-        return judge(settings, lake, ids, traffic.acknowledged)
+        return judge(settings, lake, ids, log, traffic.acknowledged)
 
     def _fences(self) -> int:
         """Claims refused because another process had made them."""
         return sum(
-            self._crew.claimed_by_other(said["key"], child)
+            self._crew.claimed(said["key"], [child])
             for child in self._crew.children
             for said in child.heard
             if said.get("event") == "refused"

@@ -1,33 +1,21 @@
-"""The comparison of the lake with the log, record by record: pure findings, and the readers that feed them."""
+"""The comparison of the lake with the log, record by record: pure findings, and the reader of raw objects that feeds them."""
 
 from __future__ import annotations
 
-import contextlib
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
-
-from confluent_kafka import Consumer, KafkaError, TopicPartition
 
 from engagement.lake import Lake
 from engagement.raw import files
 from engagement.raw.names import topic_chain
 from engagement.settings import Settings
+from faults.log import History, Log, Logged
 from faults.traffic import EXPECT, GOOD
 
 SHOWN = 5
-
-
-@dataclass(frozen=True, slots=True)
-class Logged:
-    """A record as a plain client reads it."""
-
-    key: bytes | None
-    value: bytes | None
-    millis: int
-    headers: tuple[tuple[str, bytes | None], ...]
 
 
 @dataclass(slots=True)
@@ -57,43 +45,45 @@ class Findings:
 
 
 def compare(
-    shown: str,
-    log: Mapping[int, Logged],
-    objects: Iterable[tuple[files.RawFile, list[dict[str, Any]]]],
-    aborted: frozenset[int] = frozenset(),
-    acknowledged: Iterable[int] = (),
+    shown: str, history: History, objects: Iterable[tuple[files.RawFile, list[dict[str, Any]]]], acknowledged: Iterable[int] = ()
 ) -> Findings:
-    """One partition: its log against its raw objects in the order of their names. `aborted` are offsets nobody may see."""
+    """One partition: all its log ever held against its raw objects in the order of their names."""
     found = Findings()
+    records = history.records
     seen: set[int] = set()
+    gone: set[int] = set()
     end = 0
     for raw, rows in objects:
-        _compare_object(found, shown, raw, end, len(rows))
+        _compare_object(found, shown, raw, end, len(rows), history.cuts)
         end = max(end, raw.end)
+        gone.update(range(*(raw.gap or (0, 0))))
         for row in rows:
             offset = row["kafka_offset"]
             if not raw.start <= offset < raw.end:
                 found.note("outside their claim", f"{shown}/{offset} in [{raw.start}, {raw.end})")
-            if trouble := "doubled" if offset in seen else _wrong(row, log.get(offset), offset in aborted):
+            if trouble := "doubled" if offset in seen else _wrong(row, records.get(offset), offset in history.aborted):
                 found.note(trouble, f"{shown}/{offset}")
             seen.add(offset)
-    for offset in sorted(set(log) - seen):
+    for offset in sorted(seen & gone):
+        found.note("visible though recorded as a gap", f"{shown}/{offset}")
+    for offset in sorted(records.keys() - seen - gone):
         found.note("lost" if offset < end else "not read to the end", f"{shown}/{offset}")
-    for offset in sorted(set(acknowledged) - set(log)):
+    for offset in sorted(set(acknowledged) - records.keys()):
         found.note("acknowledged but not in the log", f"{shown}/{offset}")
-    found.counted.update({"records": len(log), "rows": len(seen), "aborted": len(aborted)})
-    found.counted["rejects"] = sum(EXPECT_GOOD not in record.headers for record in log.values())
+    rejects = sum(EXPECT_GOOD not in record.headers for record in records.values())
+    counted = {"records": len(records), "rejects": rejects, "aborted": len(history.aborted), "in gaps": len(records.keys() & gone)}
+    found.counted.update(counted)
     return found
 
 
-def _compare_object(found: Findings, shown: str, raw: files.RawFile, end: int, rows: int) -> None:
-    """An object itself: its place in the chain, its count; this log loses nothing, so nobody may claim a gap."""
+def _compare_object(found: Findings, shown: str, raw: files.RawFile, end: int, rows: int, cuts: set[int]) -> None:
+    """An object itself: its place in the chain, its count, and a gap only up to where the log really was cut."""
     if raw.start != end:
         found.note("broken chains", f"{shown}: {raw.start} after an object that ends at {end}")
     if raw.rows != rows:
         found.note("wrong footers", f"{shown}: {raw.start} says {raw.rows} rows, has {rows}")
-    if raw.gap:
-        found.note("gaps", f"{shown}: {raw.gap}")
+    if raw.gap and not (raw.gap == (raw.start, raw.end) and raw.end in cuts and not rows):
+        found.note("wrong gaps", f"{shown}: {raw.gap} with {rows} rows, the log was cut at {sorted(cuts)}")
     found.counted["objects"] += 1
 
 
@@ -118,33 +108,6 @@ def _wrong(row: Mapping[str, Any], record: Logged | None, aborted: bool) -> str 
     return f"of different {', '.join(wrong)}" if wrong else None
 
 
-@contextlib.contextmanager
-def reader(settings: Settings, isolation: str) -> Iterator[Consumer]:
-    """A plain client that sees what that isolation level lets it see."""
-    consumer = Consumer({
-        "bootstrap.servers": settings.kafka_bootstrap_servers, "group.id": "faults-reader", "enable.auto.commit": False,
-        "isolation.level": isolation, "enable.partition.eof": True, "auto.offset.reset": "earliest", "fetch.wait.max.ms": 20,
-    })  # fmt: skip
-    try:
-        yield consumer
-    finally:
-        consumer.close()
-
-
-def read_log(consumer: Consumer, topic: str, number: int) -> dict[int, Logged]:
-    """Every record of a partition, up to its end."""
-    found: dict[int, Logged] = {}
-    consumer.assign([TopicPartition(topic, number, 0)])
-    while True:
-        for message in consumer.consume(1000, 0.1):
-            error = message.error()
-            if error is None:
-                headers = tuple(message.headers() or ())
-                found[message.offset()] = Logged(message.key(), message.value(), message.timestamp()[1], headers)
-            elif error.code() == KafkaError._PARTITION_EOF:
-                return found
-
-
 def objects(lake: Lake, topic: str, topic_id: str, number: int) -> Iterable[tuple[files.RawFile, list[dict[str, Any]]]]:
     """Footer and rows of each raw object of a partition, by name."""
     import pyarrow.parquet as pq
@@ -156,14 +119,11 @@ def objects(lake: Lake, topic: str, topic_id: str, number: int) -> Iterable[tupl
             yield raw, pq.ParquetFile(lake.path(chain.key(start))).read().to_pylist()
 
 
-def judge(settings: Settings, lake: Lake, ids: Mapping[str, str], acknowledged: Mapping[tuple[str, int], list[int]]) -> Findings:
+def judge(settings: Settings, lake: Lake, ids: Mapping[str, str], log: Log, acknowledged: Mapping[tuple[str, int], list[int]]) -> Findings:
     """All partitions."""
     total = Findings()
-    with reader(settings, "read_committed") as committed, reader(settings, "read_uncommitted") as uncommitted:
-        for topic in settings.topics:
-            for number in range(settings.topic_partitions):
-                log = read_log(committed, topic, number)
-                aborted = frozenset(read_log(uncommitted, topic, number).keys() - log.keys())
-                acked = acknowledged.get((topic, number), [])
-                total.add(compare(f"{topic}/{number}", log, objects(lake, topic, ids[topic], number), aborted, acked))
+    for topic in settings.topics:
+        for number in range(settings.topic_partitions):
+            found = objects(lake, topic, ids[topic], number)
+            total.add(compare(f"{topic}/{number}", log.history(topic, number), found, acknowledged.get((topic, number), [])))
     return total

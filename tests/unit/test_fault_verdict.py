@@ -7,7 +7,8 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
-from faults.verdict import EXPECT_GOOD, Logged, compare
+from faults.log import History, Logged
+from faults.verdict import EXPECT_GOOD, compare
 
 from engagement.raw.files import RawFile
 from engagement.raw.names import Chain
@@ -42,9 +43,13 @@ def claim(start, end, offsets=None):
     return RawFile(CHAIN, start, end, len(rows)), rows
 
 
-def wrong(objects, count=10, **extra):
-    log = {offset: logged(offset) for offset in range(count) if offset not in extra.get("aborted", ())}
-    return dict(compare("session/0", log, objects, **extra).wrong)
+def wrong(objects, aborted=(), cuts=(), acknowledged=()):
+    history = History({offset: logged(offset) for offset in range(10) if offset not in aborted}, set(aborted), set(cuts))
+    return dict(compare("session/0", history, objects, acknowledged).wrong)
+
+
+def gap(start, end):
+    return RawFile(CHAIN, start, end, 0, gap=(start, end)), []
 
 
 def test_nothing_is_wrong_where_every_record_is_there_once():
@@ -52,7 +57,7 @@ def test_nothing_is_wrong_where_every_record_is_there_once():
 
 
 def test_holes_of_aborted_records_are_no_loss():
-    assert wrong([claim(0, 4, [0, 1, 3]), claim(4, 10)], aborted=frozenset({2})) == {}
+    assert wrong([claim(0, 4, [0, 1, 3]), claim(4, 10)], aborted=[2]) == {}
 
 
 def test_a_record_without_a_row_is_lost():
@@ -76,7 +81,7 @@ def test_a_hole_between_claims_is_a_broken_chain_and_lost():
 
 
 def test_an_aborted_record_must_not_be_seen():
-    assert wrong([claim(0, 10)], aborted=frozenset({2})) == {"aborted but visible": 1}
+    assert wrong([claim(0, 10)], aborted=[2]) == {"aborted but visible": 1}
 
 
 def test_a_row_that_the_log_does_not_have_is_named():
@@ -96,8 +101,20 @@ def test_a_footer_that_miscounts_is_named():
     assert wrong([(replace(raw, rows=9), rows)]) == {"wrong footers": 1}
 
 
-def test_a_gap_that_nobody_made_is_named():
-    assert wrong([(replace(claim(0, 2, [])[0], gap=(0, 2)), []), claim(2, 10)]) == {"gaps": 1, "lost": 2}
+def test_a_recorded_gap_up_to_a_cut_is_no_loss():
+    assert wrong([claim(0, 2), gap(2, 5), claim(5, 10)], cuts=[5]) == {}
+
+
+def test_a_gap_that_does_not_end_at_a_cut_is_wrong():
+    assert wrong([claim(0, 2), gap(2, 6), claim(6, 10)], cuts=[5]) == {"wrong gaps": 1}
+
+
+def test_a_gap_with_rows_is_wrong():
+    raw, rows = claim(2, 5)
+    assert wrong([claim(0, 2), (replace(raw, gap=(2, 5)), rows), claim(5, 10)], cuts=[5]) == {
+        "wrong gaps": 1,
+        "visible though recorded as a gap": 3,
+    }
 
 
 @pytest.mark.parametrize(
