@@ -157,7 +157,7 @@ def _depths(moment: datetime) -> Iterator[Case]:
         with_raw(moment, b'"properties":{"x":%s}' % side_by_side),
         {"properties": b'{"x":%s}' % side_by_side},
     )
-    yield Case("a text of escaped quotes that never ends, then brackets", b'{"a":"' + b'\\"' * 20_000 + b"[" * 1000, "bad_json")
+    yield Case("a text of escaped quotes that never ends, then brackets", b'{"a":"' + b'\\"' * 200_000 + b"[" * 1000, "bad_json")
 
 
 def _numbers(moment: datetime) -> Iterator[Case]:

@@ -127,7 +127,8 @@ JSON = st.recursive(
 NAMES = (*MANDATORY, "session_id", "app_version", *NESTED, "properties", "_extra")
 TOKENS = st.sampled_from([
     b"\x00", b"\xff", b"\xc3", b"\\ud800", b"\\u0000", b"\\", b'"', b"\n", b"[", b"]", b"{", b"}", b",", b":", b"null", b"NaN", b"1e400",
-    b"-0",    b'"user_id":null,', b'"properties":{"_extra":1},', b'"x":{"y":[1]},', b"\xef\xbb\xbf", b"  ", b"00", b"+", b"Z", b"z", b".123456789",
+    b"-0", b'"user_id":null,', b'"properties":{"_extra":1},', b'"x":{"y":[1]},', b"\xef\xbb\xbf", b"  ", b"00", b"+", b"Z", b"z",
+    b".123456789",
 ])  # fmt: skip
 OFFSETS = st.sampled_from(["Z", "z", "+00:00", "-00:00", "+01:30", "-14:00", "+14:59", "+23:59", "-23:59", "+24:00", ""])
 
