@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sized
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 NAMED = 5
-"""So many findings and gaps are named one by one; `--json` has them all."""
+"""So many findings, gaps, hours and days are named one by one; `--json` has them all."""
+PARTITIONS = 12
+"""So many partitions of a topic are named, those furthest behind first."""
 
 
 def show(found: dict[str, Any]) -> None:
@@ -29,25 +32,32 @@ def show(found: dict[str, Any]) -> None:
     text = f"raw    {found['raw']['rows']:,} rows in {found['raw']['objects']:,} objects; rejected {sum(rejects.values()):,}"
     console.print(text + (": " + ", ".join(f"{reason} {count:,}" for reason, count in rejects.items()) if rejects else ""))
     _audit(console, found["audit"])
-    waiting = found["waits"]
-    what = [f"{hour[:16]} ({why})" for hour, why in waiting["hours"].items()] + [f"{day} ({why})" for day, why in waiting["days"].items()]
-    console.print(f"waits  {', '.join(what) or 'nothing'}")
+    _waits(console, found["waits"])
     for problem in found["problems"]:
         console.print(problem, style="yellow", markup=False)
 
 
 def _lag(console: Console, partitions: list[dict[str, Any]] | None) -> None:
-    """One line a topic: the sum, the oldest record, and each partition that is not at 0."""
+    """One line a topic: the sum, the oldest record, and the partitions that are furthest behind."""
     topics: dict[str, list[dict[str, Any]]] = {}
     for item in partitions or ():
         topics.setdefault(item["topic"], []).append(item)
     for place, (topic, items) in enumerate(topics.items()):
-        behind = [item for item in items if item["lag"]]
-        text = f"{topic}: {sum(item['lag'] for item in items):,} records behind" if behind else f"{topic}: all {len(items)} partitions read"
+        behind = sorted((item for item in items if item["lag"]), key=lambda item: -item["lag"])
+        text = f"{sum(item['lag'] for item in items):,} records behind" if behind else f"read to the end, {_count(items, 'partition')}"
         ages = [item["lag_seconds"] for item in behind if item["lag_seconds"] is not None]
         text += f", the oldest {_age(max(ages))} old" if ages else ""
-        each = " ".join(f"{item['partition']}:{item['lag']:,}" for item in behind)
-        console.print(f"{'lag' if place == 0 else '':<7}{text}{f' ({each})' if each else ''}")
+        each = " ".join([f"{item['partition']}:{item['lag']:,}" for item in behind[:PARTITIONS]] + ["..."] * (len(behind) > PARTITIONS))
+        console.print(f"{'lag' if place == 0 else '':<7}{topic}: {text}{f' ({each})' if each else ''}")
+
+
+def _waits(console: Console, waits: dict[str, dict[str, str]]) -> None:
+    """How many hours and days wait, and the newest of them."""
+    hours, days = waits["hours"], waits["days"]
+    counts = [_count(found, word) for found, word in ((hours, "hour"), (days, "day")) if found]
+    newest = [f"{hour[:16].replace('T', ' ')} ({why})" for hour, why in [*hours.items()][-NAMED:]]
+    newest += [f"{day} ({why})" for day, why in [*days.items()][-NAMED:]]
+    console.print(f"waits  {' and '.join(counts)}: {', '.join(newest)}" if counts else "waits  nothing")
 
 
 def _audit(console: Console, audit: dict[str, Any]) -> None:
@@ -71,6 +81,10 @@ def _some(console: Console, lines: list[str], style: str | None = None) -> None:
         console.print(f"       {line}", style=style, markup=False)
     if len(lines) > NAMED:
         console.print(f"       and {len(lines) - NAMED:,} more (--json)", style=style)
+
+
+def _count(found: Sized, word: str) -> str:
+    return f"{len(found):,} {word}{'' if len(found) == 1 else 's'}"
 
 
 def _moment(instant: str | None, otherwise: str = "never") -> str:

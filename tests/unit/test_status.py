@@ -134,7 +134,24 @@ def test_lag_is_told_in_records_and_seconds_by_partition(context, measured, caps
     assert [(item["lag"], item["lag_seconds"]) for item in found["partitions"]] == [(0, 0.0), (1200, 75.0), (3, 3.0), (0, 0.0)]
     page = shown(found, capsys)
     assert "lag    session: 1,203 records behind, the oldest 75 s old (1:1,200 2:3)\n" in page
-    assert "       install: all 1 partitions read\n" in page
+    assert "       install: read to the end, 1 partition\n" in page
+
+
+def test_only_the_partitions_furthest_behind_are_named(context, measured, capsys):
+    measured += [Lag("session", number, 0, number, 0) for number in range(20)]
+    page = shown(collected(context), capsys)
+    assert "(19:19 18:18 17:17" in page
+    assert "8:8 ...)" in page
+
+
+@pytest.mark.usefixtures("measured")
+def test_of_many_hours_that_wait_the_newest_are_named(context, capsys):
+    lake_helpers.write(context, [event(number, NOW - timedelta(hours=number)) for number in range(30)])
+    found = collected(context)
+    assert len(found["waits"]["hours"]) == 30
+    page = " ".join(shown(found, capsys).split())
+    assert "waits 30 hours: 2026-03-11 08:00 (raw), " in page
+    assert "2026-03-11 12:00 (raw)" in page
 
 
 def test_a_lag_whose_oldest_record_could_not_be_read_has_no_age(context, measured, capsys):
