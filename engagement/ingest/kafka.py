@@ -8,6 +8,7 @@ from typing import Any
 import structlog
 
 from engagement.errors import PermanentError, TransientError
+from engagement.ingest import headers
 from engagement.raw.rows import Records
 from engagement.settings import Settings
 
@@ -175,16 +176,8 @@ def records(messages: Sequence[Any]) -> Records:
         [min(max(message.timestamp()[1], 0), LAST_MILLIS) * 1000 for message in messages],
         [message.key() for message in messages],
         [message.value() for message in messages],
-        [_headers(message) for message in messages],
+        headers.of(messages),
     )
-
-
-def _headers(message: Any) -> Sequence[tuple[str, bytes | None]] | None:
-    """None where a header's name is no text: the client library then hands out none of them."""
-    try:
-        return message.headers() or ()
-    except UnicodeDecodeError:
-        return None
 
 
 def _unavailable(error: Any) -> BrokerUnavailable:

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from contextlib import suppress
 from typing import Any
 
 from engagement.errors import PermanentError
+from engagement.ingest import headers
 from engagement.ingest.dead_letters import Place, Progress, no_progress
 from engagement.ingest.kafka import BrokerUnavailable, Topics, silent
 from engagement.ingest.letters import Address, replay_of
@@ -91,15 +91,15 @@ def _read(consumer: Any, highs: dict[tuple[str, int], int], total: int, progress
             heard = time.monotonic()
         elif time.monotonic() - heard > SILENT_SECONDS:
             raise BrokerUnavailable(f"the broker has sent no record for {SILENT_SECONDS:.0f} s")
-        for message in messages:
+        for message, held in zip(messages, headers.of(messages), strict=True):
             place = (message.topic(), message.partition())
             error = message.error()
             if error is not None and error.code() != KafkaError._PARTITION_EOF:  # noqa: SLF001 - its public name
                 raise KafkaException(error)
-            if error is None:
-                done += 1
-                with suppress(UnicodeDecodeError):  # header names that are no text: none of ours
-                    found.update(filter(None, [replay_of(message.headers())]))
+            origin = replay_of(held)
+            if origin is not None:
+                found.add(origin)
+            done += error is None
             if place in highs and message.offset() + 1 >= highs[place] + (error is not None):
                 del highs[place]
         progress("records that ingest has not read", min(done, total), total)

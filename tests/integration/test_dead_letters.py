@@ -11,8 +11,10 @@ import sys
 import time
 from collections import Counter
 
+import c_producer
 import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType
 from helpers import eventually
 from ingest_helpers import environment, rows_of
 
@@ -311,3 +313,75 @@ def test_a_replay_that_is_killed_is_finished_by_the_next_one(kafka_settings, rep
     replay(sent=3000 - sent, already_replayed=sent)
     assert Counter(origin for origin, _, _ in replays_in(log_of(kafka_settings))).most_common(1)[0][1] == 1
     assert len(log_of(kafka_settings)) == 6000
+
+
+def test_two_replays_at_once_send_each_once(kafka_settings):
+    session = f"{kafka_settings.topic_prefix}session"
+    produce(kafka_settings, [(session, number % 3, b"{%d" % number, None, []) for number in range(500)])
+    read_to_the_end(kafka_settings)
+    argv = [sys.executable, "-m", "engagement", "dead-letters", "replay", "--json"]
+    children = [subprocess.Popen(argv, env=environment(kafka_settings), stdout=subprocess.PIPE) for _ in range(2)]
+    reports = [json.loads(child.communicate(timeout=120)[0]) for child in children]
+    assert sorted(sum(report["sent"].values()) for report in reports) == [0, 500]
+    assert len(log_of(kafka_settings)) == 1000
+
+
+def test_a_transaction_that_somebody_left_open_hides_no_replay(kafka_settings, replay):
+    session = f"{kafka_settings.topic_prefix}session"
+    produce(kafka_settings, [(session, 1, b"{", b"u1", [])])
+    read_to_the_end(kafka_settings)
+    identity = f"left-open-{kafka_settings.topic_prefix}"
+    left = Producer({"bootstrap.servers": kafka_settings.kafka_bootstrap_servers, "transactional.id": identity})
+    left.init_transactions(30)
+    left.begin_transaction()
+    left.produce(session, b"of nobody", partition=1)
+    assert left.flush(30) == 0
+    replay(sent=1)
+    replay(sent=0, already_replayed=1)
+    left.abort_transaction(30)
+    replay(sent=0, already_replayed=1)
+    read_to_the_end(kafka_settings)
+    replay(sent=0, already_replayed=1, unchanged=1)
+
+
+def test_what_the_broker_refuses_for_its_size_is_told_and_its_neighbours_are_sent(kafka_settings, run, replay):
+    session = f"{kafka_settings.topic_prefix}session"
+    small = [(session, 1, b"{" + os.urandom(9000), b"u1", []) for _ in range(40)]
+    produce(kafka_settings, [*small[:20], (session, 1, os.urandom(300_000), b"u1", []), *small[20:]])
+    read_to_the_end(kafka_settings)
+    limit(kafka_settings, session, 50_000)
+    lines = run("replay", code=1).splitlines()
+    (refused,) = [letter for letter in json_lines(run("show", "--json", "--limit", "100")) if letter["size"] > 100_000]
+    assert [line for line in lines if line.startswith("engagement:")] == [
+        f"engagement: {refused['coordinates']}: Broker: Message size too large"
+    ]
+    assert len(replays_in(log_of(kafka_settings))) == 40, "each would fit alone; several in one batch would not"
+    limit(kafka_settings, session, 1_000_000)
+    replay(sent=1, already_replayed=40)
+
+
+def limit(settings, topic, size) -> None:
+    """Set a topic's largest batch, and see that it holds."""
+    admin = AdminClient({"bootstrap.servers": settings.kafka_bootstrap_servers})
+    entry = ConfigEntry("max.message.bytes", str(size), incremental_operation=AlterConfigOpType.SET)
+    for future in admin.incremental_alter_configs([ConfigResource(ResourceType.TOPIC, topic, incremental_configs=[entry])]).values():
+        future.result()
+
+    def holds():
+        found = admin.describe_configs([ConfigResource(ResourceType.TOPIC, topic)])
+        return all(future.result()["max.message.bytes"].value == str(size) for future in found.values())
+
+    eventually(holds)
+
+
+def test_header_names_that_are_no_text_are_told_not_made_up(kafka_settings, run, tmp_path):
+    session = f"{kafka_settings.topic_prefix}session"
+    c_producer.send(kafka_settings.kafka_bootstrap_servers, session, 0, [(b"k", document(), [(b"\xff", b"v")])])
+    read_to_the_end(kafka_settings)
+    (letter,) = json_lines(run("show", "--json"))
+    assert (letter["reason"], letter["headers"], letter["state"]) == ("bad_encoding", None, "waiting")
+    assert "header names are no text" in run("replay", code=1)
+    (tmp_path / "fix.py").write_text("def keep(payload, key, headers, reason):\n    return payload\n")
+    assert json.loads(run("replay", "--json", "--fix", f"{tmp_path / 'fix.py'}:keep"))["sent"] == {session: 1}
+    read_to_the_end(kafka_settings)
+    assert [row["reject_reason"] for row in rows_of(kafka_settings)] == ["bad_encoding", None]

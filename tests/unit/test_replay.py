@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 
@@ -12,7 +13,8 @@ from engagement.errors import PermanentError
 from engagement.ingest import letters
 from engagement.ingest import replay as replaying
 from engagement.ingest.kafka import BrokerUnavailable
-from engagement.ingest.letters import Address, Selection
+from engagement.ingest.letters import Address, Message, Selection
+from engagement.ingest.outbox import Outbox
 from engagement.ingest.replay import Report, Request
 
 
@@ -184,3 +186,16 @@ def test_a_report_is_plain_data():
     assert set(asdict(Report())) == {
         "selected", "sent", "already_replayed", "unchanged", "skipped_by_fix", "erased", "failed", "rejected_again",
     }  # fmt: skip
+
+
+def test_a_broker_that_does_not_answer_ends_the_sending_in_one_line(world):
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        nowhere = f"127.0.0.1:{probe.getsockname()[1]}"
+    settings = replace(world.settings, kafka_bootstrap_servers=nowhere, kafka={"message.timeout.ms": "100"})
+    outbox = Outbox(settings)
+    done = []
+    outbox.send(Message("session", 0, None, b"{", []), done.append)
+    with pytest.raises(BrokerUnavailable, match=f"broker {nowhere}: .*; 0 records were acknowledged, run it again for the rest"):
+        outbox.close()
+    assert done == [], "it is not known to have failed: the next run looks"
