@@ -180,6 +180,10 @@ def unknown(moment: datetime) -> Iterator[Case]:
         (b'"properties":{"_extra":{"a":1}}', b'{"_extra":{"a":1}}'),
         (b'"properties":{"_extra":{"a":1}},"new":2', b'{"_extra":{"new":2,"properties._extra":{"a":1}}}'),
         (b'"properties":{"_extra":null},"new":2', b'{"_extra":{"new":2,"properties._extra":null}}'),
+        (
+            b'"properties":{"_extra":1},"properties._extra":2,"properties._extra_":3',
+            b'{"_extra":{"properties._extra":2,"properties._extra_":3,"properties._extra__":1}}',
+        ),
         (b'"User_id":"x"', b'{"_extra":{"User_id":"x"}}'),
         (b'"event_time":"x"', b'{"_extra":{"event_time":"x"}}'),
         (

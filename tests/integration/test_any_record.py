@@ -10,6 +10,7 @@ import json
 import os
 import subprocess
 import sys
+import urllib.request
 from collections import Counter
 from datetime import UTC, datetime, timedelta
 
@@ -24,6 +25,7 @@ from record_cases import cases
 
 from engagement.lake import open_lake
 from engagement.raw import files
+from engagement.stack import processes
 
 CODECS = ("none", "gzip", "snappy", "lz4", "zstd")
 LARGEST = 12_000_000
@@ -106,7 +108,7 @@ def run_until_idle(settings, **extra) -> tuple[str, int]:
 
 
 def assert_the_log(settings, expected: dict[tuple, Case], moment: datetime) -> None:
-    """Row by row the log; in each partition good + rejected + holes = offsets, up to what no later record follows."""
+    """Row by row the log; in each partition good + rejected + holes = offsets."""
     log, ends = plain_log(settings)
     rows = rows_of(settings)
     found = {(row["kafka_topic"], row["kafka_partition"], row["kafka_offset"]): row for row in rows}
@@ -125,7 +127,7 @@ def assert_the_log(settings, expected: dict[tuple, Case], moment: datetime) -> N
 
 
 def assert_chains(settings, ends: dict[tuple, int], records: Counter) -> None:
-    """Chains without a gap or an overlap whose footers count every record; past their end lies nothing but holes."""
+    """Chains from the first offset to the log's last, without a gap or an overlap; their footers count every record."""
     lake, _ = open_lake(settings)
     links: dict[tuple, list] = {}
     for chain, start in sorted(files.names(lake)):
@@ -137,7 +139,7 @@ def assert_chains(settings, ends: dict[tuple, int], records: Counter) -> None:
         good = sum(sum(raw.event_slots.values()) for raw in chain)
         rejected = sum(sum(raw.rejects.values()) for raw in chain)
         assert good + rejected == sum(raw.rows for raw in chain) == records[where]
-        assert (chain[-1].end if chain else 0) <= end
+        assert (chain[-1].end if chain else 0) == end, "holes at the end of the log are claimed too"
 
 
 def numbered(topic: str, partition: int, records: list[Case], first: int = 0) -> dict[tuple, Case]:
@@ -185,7 +187,7 @@ def test_records_of_transactions_are_read_when_committed_and_never_when_aborted(
     _, ends = plain_log(kafka_settings)
     assert ends[topic, 1] == len(expected) + holes
     assert ends[topic, 2] == 51
-    again, _ = run_until_idle(kafka_settings)  # holes at the end of the log neither hold it up nor make a claim
+    again, _ = run_until_idle(kafka_settings)  # nothing is left to claim, holes at the end neither
     assert "flushed" not in again
     send(producer(kafka_settings), topic, 1, everything[:3])
     send(producer(kafka_settings), topic, 2, everything[:3])
@@ -273,6 +275,36 @@ def test_all_tables_are_made_of_any_records(kafka_settings, topics):
     assert done.returncode == 0, done.stderr[-3000:]
     good = {(row["event_id"].lower(), row["event_time"]) for row in rows_of(kafka_settings) if row["reject_reason"] is None}
     assert json.loads(done.stdout) == [{"n": len(good), "k": len(good)}]
+
+
+def lags(port: int) -> list[float]:
+    """Lag of each partition as the consumer tells it."""
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
+            lines = answer.read().decode().splitlines()
+    except OSError:
+        return []
+    return [float(line.split()[-1]) for line in lines if line.startswith("engagement_lag_records{")]
+
+
+def test_lag_becomes_nothing_behind_the_markers_of_transactions(kafka_settings, topics):
+    (port,) = processes.free_ports("127.0.0.1", 1)
+    moment = datetime.now(UTC).replace(microsecond=0)
+    topic, good = topics[0], Case("good", changed(moment), {})
+    child = ingest(kafka_settings, ENGAGEMENT_FLUSH_SECONDS="1", ENGAGEMENT_METRICS_PORT=str(port))
+    try:
+        sender = producer(kafka_settings, **{"transactional.id": topic})
+        sender.init_transactions(60)
+        for finish in (sender.commit_transaction, sender.abort_transaction):
+            sender.begin_transaction()
+            send(sender, topic, 0, [good] * 5)
+            finish(60)
+        eventually(lambda: len(rows_of(kafka_settings)) == 5, 60)
+        eventually(lambda: lags(port) == [0.0] * 9, 60)
+    finally:
+        child.terminate()
+        child.communicate(timeout=60)
+    assert_the_log(kafka_settings, numbered(topic, 0, [good] * 5), moment)
 
 
 def test_a_running_consumer_goes_on_after_poison(kafka_settings, topics):

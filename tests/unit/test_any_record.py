@@ -102,6 +102,17 @@ def test_any_picking_of_named_records_has_their_outcomes(picked):
     assert_outcomes(picked)
 
 
+def test_headers_that_the_client_cannot_hand_out_reject_the_record_and_no_neighbour():
+    value = SMALL[0].value
+    pieces = rows.Rows(WHERE, WINDOW, 60, "session")
+    pieces.add(rows.Records([4, 5, 6], [(MOMENT - EPOCH) // MICROSECOND] * 3, [b"u1", b"k", None], [value] * 3, [(("a", b"1"),), None, ()]))
+    batch = pieces.batch()
+    assert [row["reject_reason"] for row in rows_of(batch)] == [None, "bad_encoding", None]
+    assert [(row["payload"], row["key"]) for row in rows_of(batch)] == [(None, None), (value, b"k"), (None, None)]
+    assert batch.rejects == {"bad_encoding": 1}
+    assert not any(rows_of(batch)[1][name] is not None for name in TYPED)
+
+
 def test_every_reason_of_the_closed_list_and_every_column_occur_among_the_named_records():
     assert {case.expected for case in corpus() if isinstance(case.expected, str)} == REASONS
     told = {name for case in corpus() if isinstance(case.expected, dict) for name, value in case.expected.items() if value is not None}
