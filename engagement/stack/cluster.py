@@ -21,8 +21,6 @@ from engagement.stack import processes
 from engagement.stack.node import HOST, START_SECONDS, Address, BrokerFailed, Node, server_properties
 
 LOOK_SECONDS = 0.5
-STEADY_SECONDS = 10.0
-"""A node that ends sooner after its start has a lasting trouble: starting it again would not help."""
 
 
 class PortBusy(PermanentError):
@@ -100,13 +98,13 @@ class Cluster:
     def wait(self, say: Callable[[str], None]) -> None:
         """Return only by a signal handler's exception. One of several nodes that dies is started again.
 
-        Raises BrokerFailed when the only node ends by itself, or one soon after its start.
+        Raises BrokerFailed when the only node ends by itself, or one that does not get ready again.
         """
         while True:
             for node in self.nodes.values():
                 if (code := node.exit_code) is None:
                     continue
-                if len(self.nodes) == 1 or node.uptime < STEADY_SECONDS:
+                if len(self.nodes) == 1:
                     raise BrokerFailed(f"node {node.number} ended by itself (exit {code}); its log: {node.log_path}")
                 say(f"node {node.number} ended by itself (exit {code}); starting it again")
                 self.restart(node.number)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import re
 import subprocess
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -83,7 +82,6 @@ class Node:
         self.folder = folder
         self.log_path = folder / "broker.log"
         self._child: subprocess.Popen[bytes] | None = None
-        self._since = 0.0
 
     @property
     def pid(self) -> int | None:
@@ -94,11 +92,6 @@ class Node:
     def exit_code(self) -> int | None:
         """Of a process that ended by itself; None while it runs, and where it was stopped."""
         return self._child.poll() if self._child else None
-
-    @property
-    def uptime(self) -> float:
-        """Seconds since its last start."""
-        return time.monotonic() - self._since
 
     def cluster_id(self) -> str | None:
         """Identity of the cluster this storage belongs to; None before it is formatted."""
@@ -155,4 +148,3 @@ class Node:
         argv = [str(java.executable()), *JVM_FLAGS, f"-Dlog4j2.configurationFile={self.folder / 'log4j2.xml'}"]
         with self.log_path.open("ab") as log:
             self._child = processes.start([*argv, "-cp", jars.classpath(), main_class, *arguments], log)
-        self._since = time.monotonic()

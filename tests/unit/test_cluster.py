@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
 import pytest
@@ -11,7 +10,7 @@ from hypothesis import strategies as st
 
 from engagement.stack import processes
 from engagement.stack.broker import Broker
-from engagement.stack.cluster import STEADY_SECONDS, Cluster, OtherNodes
+from engagement.stack.cluster import Cluster, OtherNodes
 from engagement.stack.node import Address, BrokerFailed, server_properties
 
 PORTS = st.lists(st.integers(1, 65535), min_size=6, max_size=6, unique=True)
@@ -87,18 +86,13 @@ class Ended:
         return self.code
 
 
-def dead(cluster, number, uptime):
-    node = cluster.nodes[number]
-    node._child, node._since = Ended(-9), time.monotonic() - uptime
-
-
 class Enough(Exception):
     """Ends the watching."""
 
 
 def test_one_of_three_that_dies_is_started_again_and_said(tmp_path, monkeypatch):
     cluster, said = Cluster(tmp_path), []
-    dead(cluster, 2, STEADY_SECONDS + 1)
+    cluster.nodes[2]._child = Ended(-9)
 
     def restart(number):
         raise Enough(number)
@@ -109,9 +103,8 @@ def test_one_of_three_that_dies_is_started_again_and_said(tmp_path, monkeypatch)
     assert (ended.value.args, said) == ((2,), ["node 2 ended by itself (exit -9); starting it again"])
 
 
-@pytest.mark.parametrize(("nodes", "uptime"), [(3, 1.0), (1, 3600.0)])
-def test_one_that_dies_at_its_start_and_the_only_one_end_the_whole(tmp_path, nodes, uptime):
-    cluster = Cluster(tmp_path, nodes=nodes)
-    dead(cluster, nodes, uptime)
-    with pytest.raises(BrokerFailed, match=rf"node {nodes} ended by itself \(exit -9\); its log: .*broker\.log"):
-        cluster.wait(lambda _: None)
+def test_the_end_of_the_only_one_is_the_end_of_all(tmp_path):
+    broker = Broker(tmp_path)
+    broker.nodes[1]._child = Ended(-9)
+    with pytest.raises(BrokerFailed, match=r"node 1 ended by itself \(exit -9\); its log: .*broker\.log"):
+        broker.wait(lambda _: None)
