@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+import contextlib
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 import structlog
 
+from engagement.connection import Heard, client
 from engagement.errors import PermanentError, TransientError
 from engagement.ingest import headers
 from engagement.raw.rows import Records
 from engagement.settings import Settings
 
 log = structlog.get_logger()
+Answer = TypeVar("Answer")
 
 TIMEOUT_SECONDS = 10.0
+TRY_SECONDS = 2.0
 LAST_MILLIS = 253_402_300_799_999
 """End of the year 9999. Times outside of 1970-9999 come from records older than the topic's LogAppendTime; they are cut to it."""
 
@@ -31,63 +36,81 @@ class WrongTopic(PermanentError):
     """The topic's settings break the contract; the text says how to change them."""
 
 
-class WrongProperty(PermanentError):
-    """The client library refuses a property."""
-
-
 class Topics:
     """Facts about topics, asked from the broker."""
 
     def __init__(self, settings: Settings) -> None:
         from confluent_kafka.admin import AdminClient
 
-        self._admin = AdminClient(settings.kafka_config(log_level=0), logger=silent())
+        self._heard = Heard()
+        self._admin = client(AdminClient, settings, {"log_level": 0}, self._heard)
 
     def ids(self, topics: list[str], timeout: float = TIMEOUT_SECONDS) -> dict[str, str]:
         """Topic -> its id as 32 lower-case hex digits; raises BrokerUnavailable, UnknownTopic."""
-        from confluent_kafka import KafkaException, TopicCollection
+        from confluent_kafka import TopicCollection
 
-        try:
-            described = self._admin.describe_topics(TopicCollection(topics), request_timeout=timeout)
+        def ask(seconds: float) -> dict[str, str]:
+            described = self._admin.describe_topics(TopicCollection(topics), request_timeout=seconds)
             return {topic: _hex(future.result().topic_id) for topic, future in described.items()}
-        except KafkaException as error:
-            raise _unavailable(error) from error
+
+        return self._insist(ask, timeout)
 
     def log_range(self, topic: str, number: int) -> tuple[int, int]:
-        """The partition's first offset and its end; raises BrokerUnavailable.
+        """The partition's first offset and its end; raises BrokerUnavailable, UnknownTopic.
 
         On a connection of its own: on the consumer's, each question waits behind a fetch for half a second.
         """
-        from confluent_kafka import KafkaException, TopicPartition
+        from confluent_kafka import TopicPartition
         from confluent_kafka.admin import OffsetSpec  # type: ignore[attr-defined]
 
         partition = TopicPartition(topic, number)
-        try:
+
+        def ask(seconds: float) -> tuple[int, int]:
             low, high = (
-                self._admin.list_offsets({partition: spec}, request_timeout=TIMEOUT_SECONDS)[partition]
+                self._admin.list_offsets({partition: spec}, request_timeout=seconds)[partition]
                 for spec in (OffsetSpec.earliest(), OffsetSpec.latest())  # type: ignore[no-untyped-call]
             )
             return low.result().offset, high.result().offset
-        except KafkaException as error:
-            raise _unavailable(error) from error
+
+        return self._insist(ask, TIMEOUT_SECONDS)
 
     def require_log_append_time(self, topics: list[str]) -> None:
         """Raises WrongTopic where records would carry the producer's clock (R1), BrokerUnavailable."""
-        from confluent_kafka import KafkaException
         from confluent_kafka.admin import ConfigResource, ResourceType  # type: ignore[attr-defined]
 
-        try:
-            resources = [ConfigResource(ResourceType.TOPIC, topic) for topic in topics]
-            for resource, future in self._admin.describe_configs(resources, request_timeout=TIMEOUT_SECONDS).items():
-                found = future.result()["message.timestamp.type"].value
-                if found != "LogAppendTime":
-                    msg = (
-                        f"topic {resource.name} has message.timestamp.type={found}; ingest needs LogAppendTime: run `kafka-configs.sh "
-                        f"--alter --entity-type topics --entity-name {resource.name} --add-config message.timestamp.type=LogAppendTime`"
-                    )
-                    raise WrongTopic(msg)
-        except KafkaException as error:
-            raise BrokerUnavailable(error.args[0].str()) from error
+        resources = [ConfigResource(ResourceType.TOPIC, topic) for topic in topics]
+
+        def ask(seconds: float) -> dict[str, str]:
+            described = self._admin.describe_configs(resources, request_timeout=seconds)
+            return {resource.name: future.result()["message.timestamp.type"].value for resource, future in described.items()}
+
+        for topic, found in self._insist(ask, TIMEOUT_SECONDS).items():
+            if found != "LogAppendTime":
+                msg = (
+                    f"topic {topic} has message.timestamp.type={found}; ingest needs LogAppendTime: run `kafka-configs.sh "
+                    f"--alter --entity-type topics --entity-name {topic} --add-config message.timestamp.type=LogAppendTime`"
+                )
+                raise WrongTopic(msg)
+
+    def _insist(self, ask: Callable[[float], Answer], timeout: float) -> Answer:
+        """Ask until the timeout, each time with fresh metadata; raises BrokerUnavailable, UnknownTopic.
+
+        The client sends most questions to the node that its last metadata called the controller, and waits for that one
+        until the metadata grow old (5 minutes), although it is dead and others live.
+        """
+        from confluent_kafka import KafkaError, KafkaException
+
+        deadline = time.monotonic() + timeout
+        while True:
+            left = deadline - time.monotonic()
+            try:
+                return ask(max(0.1, min(left, TRY_SECONDS)))
+            except KafkaException as error:
+                timed_out = error.args[0].code() == KafkaError._TIMED_OUT  # noqa: SLF001 - the library's own public name for it
+                if not timed_out or left <= TRY_SECONDS:
+                    raise _unavailable(error, self._heard.of(self._admin)) from error
+            with contextlib.suppress(KafkaException):
+                self._admin.list_topics(timeout=TRY_SECONDS)
 
 
 CLASSIC_ONLY = ("session.timeout.ms", "heartbeat.interval.ms", "partition.assignment.strategy")
@@ -111,28 +134,23 @@ def consumer(settings: Settings, protocol: str) -> Any:
     """A consumer that never commits by itself and never jumps over lost offsets by itself.
 
     With ENGAGEMENT_CONSUMER_INSTANCE it is a static member: a restart within the session timeout moves nothing.
-    Raises WrongProperty.
+    Raises ClientRefused.
     """
-    from confluent_kafka import Consumer, KafkaException
+    from confluent_kafka import Consumer
 
-    properties = settings.kafka_config(
-        **{
-            "enable.auto.commit": False,
-            "enable.auto.offset.store": False,
-            "auto.offset.reset": "error",
-            "enable.partition.eof": True,
-            "isolation.level": "read_committed",
-            "queued.max.messages.kbytes": 65536,
-            "group.id": settings.consumer_group,
-            "group.protocol": protocol,
-            **({"group.instance.id": settings.consumer_instance} if settings.consumer_instance else {}),
-            **({"partition.assignment.strategy": "cooperative-sticky"} if protocol == "classic" else {}),
-        }
-    )
-    try:
-        return Consumer(properties, logger=silent())
-    except KafkaException as error:
-        raise WrongProperty(f"ENGAGEMENT_KAFKA__…: {error.args[0].str()}") from error
+    own = {
+        "enable.auto.commit": False,
+        "enable.auto.offset.store": False,
+        "auto.offset.reset": "error",
+        "enable.partition.eof": True,
+        "isolation.level": "read_committed",
+        "queued.max.messages.kbytes": 65536,
+        "group.id": settings.consumer_group,
+        "group.protocol": protocol,
+        **({"group.instance.id": settings.consumer_instance} if settings.consumer_instance else {}),
+        **({"partition.assignment.strategy": "cooperative-sticky"} if protocol == "classic" else {}),
+    }
+    return client(Consumer, settings, own)
 
 
 def commit(consumer: Any, topic: str, number: int, end: int) -> None:
@@ -180,12 +198,12 @@ def records(messages: Sequence[Any]) -> Records:
     )
 
 
-def _unavailable(error: Any) -> BrokerUnavailable:
+def _unavailable(error: Any, cause: str | None) -> BrokerUnavailable:
     from confluent_kafka import KafkaError
 
     found = error.args[0]
     kind = UnknownTopic if found.code() in (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC) else BrokerUnavailable  # noqa: SLF001
-    return kind(found.str())
+    return kind(cause or found.str())
 
 
 def _hex(topic_id: Any) -> str:
