@@ -202,7 +202,7 @@ TRUNCATED = gzip.compress(b"".join(line(number, user_id=str(number * 7919)) + b"
         ("a.jsonl.gz", TRUNCATED[:100] + b"\x00" * 50 + TRUNCATED[150:], "a.jsonl.gz: "),
         ("a.jsonl.gz", lines(2), "a.jsonl.gz: "),
         ("a.jsonl.gz", b"", "a.jsonl.gz: empty"),
-        ("a.jsonl.gz", gzip.compress(b""), "a.jsonl.gz: empty"),
+        ("a.jsonl.gz", gzip.compress(b"", mtime=0), "a.jsonl.gz: empty"),
         ("a.jsonl", b"", "a.jsonl: empty"),
         ("a.jsonl", gzip.compress(lines(2)), "not JSON lines"),
         ("a.csv", b"event_id,user_id\n1,2\n", "not JSON lines"),
