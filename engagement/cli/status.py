@@ -131,15 +131,16 @@ def _lag(settings: Settings, audit: Audit, now: datetime, problems: list[str]) -
     except TransientError as error:
         problems.append(f"broker {settings.kafka_bootstrap_servers}: {error}")
         return None
-    problems += [
-        f"{item.topic}/{item.partition}: the lake ends at {item.lake_end}, the log at {item.log_end}: the broker lost records or is another"
-        for item in found
-        if item.records < 0
-    ]
+    for item in found:
+        where = f"{item.topic}/{item.partition}"
+        if item.records < 0:
+            problems.append(f"{where}: the lake ends at {item.lake_end}, the log at {item.log_end}: the broker lost records or is another")
+        elif item.lost:
+            problems.append(f"{where}: the log has already lost {item.lost:,} records that the lake lacks: ingest records them as a gap")
     return [
         {
             "topic": item.topic, "partition": item.partition, "log_end": item.log_end, "lake_end": item.lake_end,
-            "lag": item.records, "lag_seconds": None if (age := item.seconds(now)) is None else round(age, 1),
+            "lag": item.records, "lost": item.lost, "lag_seconds": None if (age := item.seconds(now)) is None else round(age, 1),
         }
         for item in found
     ]  # fmt: skip

@@ -37,6 +37,11 @@ class Lag:
         """Offsets that are in the log and not in the lake; negative where the lake is ahead of a log that lost records."""
         return self.log_end - self.lake_end
 
+    @property
+    def lost(self) -> int:
+        """Offsets that the log no longer holds and the lake never will: the consumer records them as a gap."""
+        return max(0, self.log_start - self.lake_end)
+
     def seconds(self, now: datetime) -> float | None:
         """Age of the oldest record that the lake lacks; 0 where it lacks none, None where nobody could read it."""
         if self.records <= 0:

@@ -166,6 +166,15 @@ def test_a_lake_ahead_of_the_log_is_a_problem(context, measured):
     assert any("session/0: the lake ends at 14, the log at 10" in text for text in collected(context)["problems"])
 
 
+def test_records_that_the_log_has_lost_before_the_lake_had_them_are_a_problem(context, measured):
+    measured += [Lag("session", 0, 7, 10, 4), Lag("session", 1, 4, 10, 4)]
+    found = collected(context)
+    assert [item["lost"] for item in found["partitions"]] == [3, 0]
+    assert [text for text in found["problems"] if "session/" in text] == [
+        "session/0: the log has already lost 3 records that the lake lacks: ingest records them as a gap"
+    ]
+
+
 def test_a_clock_behind_the_brokers_gives_no_negative_age():
     assert Lag("t", 0, 0, 2, 1, NOW + timedelta(seconds=5)).seconds(NOW) == 0.0
 
