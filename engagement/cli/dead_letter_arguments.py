@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import sys
 from collections.abc import Collection, Sequence
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -83,10 +84,11 @@ def load_fix(text: str) -> Fix:
     spec = importlib.util.spec_from_file_location("engagement_fix", path)
     if spec is None or spec.loader is None:
         raise UsageError(f"dead-letters replay --fix {text}: {script} is no Python file")
-    module = importlib.util.module_from_spec(spec)
+    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)  # where dataclasses look for their own module
+    sys.path.insert(0, str(path.resolve().parent))  # as for any script: it finds its neighbours
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise PermanentError(f"{script} cannot be loaded: {type(error).__name__}: {' '.join(str(error).split())}") from error
     function = getattr(module, name, None)
     if not callable(function):

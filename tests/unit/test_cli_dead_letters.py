@@ -6,6 +6,7 @@ import base64
 import json
 import os
 import socket
+import sys
 
 import pytest
 from reject_lake import IDS, World, at, good, replay_of
@@ -137,7 +138,7 @@ def test_without_a_lake_nothing_is_made(refused, here, name):
     assert list(here.iterdir()) == []
 
 
-@pytest.mark.parametrize("text", ["raise ValueError('two\\nlines')", "def (", "import nothing_of_this_name"])
+@pytest.mark.parametrize("text", ["raise ValueError('two\\nlines')", "def (", "import nothing_of_this_name", "exit(3)"])
 def test_a_script_that_fails_is_one_line(refused, world, here, text):
     world.put([b"{"])
     (here / "fix.py").write_text(text)
@@ -306,6 +307,22 @@ def test_the_summary_says_what_became_of_each(run, world, here, log):
         "erased": 0, "failed": 0, "rejected_again": {"missing:event_id": 1, "empty": 1},
     }  # fmt: skip
     assert [message.payload for message in log] == [b"{}", None]
+
+
+def test_a_fix_is_a_script_like_any_other(run, world, here, log, monkeypatch):
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    world.put([b"{"])
+    (here / "scripts").mkdir()
+    (here / "scripts" / "neighbour.py").write_text("BYTES = b'{}'\n")
+    (here / "scripts" / "fix.py").write_text(
+        "from __future__ import annotations\nfrom dataclasses import dataclass\nimport neighbour\n"
+        "@dataclass\nclass Mended:\n    payload: bytes\n"
+        "class Mender:\n    def __call__(self, payload, key, headers, reason):\n        return Mended(neighbour.BYTES).payload\n"
+        "mend = Mender()\n"
+    )
+    code, _, err = run("replay", "--fix", "scripts/fix.py:mend")
+    assert (code, err) == (0, "")
+    assert [message.payload for message in log] == [b"{}"]
 
 
 def test_failures_are_one_line_each_up_to_a_bound_and_the_exit_code_is_1(run, world, log):
