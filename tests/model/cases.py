@@ -7,9 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from model.lake import Rules, Size
-
 from engagement.ingest.protocol import Protocol
+from model.lake import Rules, Size
 
 
 @dataclass(frozen=True)
@@ -27,7 +26,7 @@ FENCED, LATE, EXPIRED = "exists already", "a late PUT", "deletes 0"
 
 SMALL = [
     Case("faults", Size(), met=(FENCED, "the answer is lost", "is revoked", "{gap}", "out of range", "loses the partition")),
-    Case("holes", Size(offsets=(4,), holes=0b0101, compacted=0b1000, faults=False), met=(FENCED, "compaction")),
+    Case("holes", Size(offsets=(4,), holes=0b1001, compacted=0b0010, faults=False), met=(FENCED, "compaction", "meets the log's end")),
     Case("late PUTs", Size(offsets=(2,), late_puts=1), met=(LATE, FENCED)),
     Case("topic made anew", Size(offsets=(2, 1)), met=("created again", "while it reads", "behind the lake", "0'=[0,1)")),
     Case("three writers", Size(offsets=(2,), writers=3, faults=False, one_look=True), met=(FENCED, "{gap}")),

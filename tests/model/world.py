@@ -199,7 +199,7 @@ class Model:
         while (writer, shared) not in self._finishes:
             path.append((writer, shared))
             position = self.lake.resume(shared, shared.topic)
-            if not self.lake.available(shared) & ~span(shared.topic, 0, position) and position >= shared.low:
+            if position == shared.high:
                 break
             step = next(self.writers.moves(writer, shared), None)
             if step is None or len(path) > LONGEST_RUN or step[1:] == path[-1]:

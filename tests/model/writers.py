@@ -10,8 +10,6 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import NamedTuple
 
-from model.lake import WIDTH, Lake, Obj, Shared, bit, bits, span, with_raw
-
 from engagement.ingest import protocol as machine
 from engagement.ingest.protocol import (
     ArchiveListed,
@@ -42,6 +40,7 @@ from engagement.ingest.protocol import (
     Written,
 )
 from engagement.raw.chain import AheadOfLog, Link
+from model.lake import WIDTH, Lake, Obj, Shared, bit, bits, span, with_raw
 
 NOW = 0.0
 
@@ -151,7 +150,9 @@ class Writers:
             offset = left[0] % WIDTH
             read = writer._replace(rows=writer.rows | bit(shared.topic, offset))
             yield self._told(read, shared, f"reads offset {offset}{chr(39) * shared.topic}", Took(offset + 1))
-        if writer.rows:
+        elif state.end < shared.high:
+            yield self._told(writer, shared, f"meets the log's end at {shared.high}", Took(shared.high))
+        if state.end > state.start:
             yield self._told(writer, shared, "closes its buffer", Close("age"))
         if self.rules.asks_while_reading:
             yield self._told(writer, shared, "asks for the topic's id while it reads", TopicIs(topic_id(shared.topic), NOW))

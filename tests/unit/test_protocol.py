@@ -6,7 +6,7 @@ from dataclasses import replace
 from itertools import product
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from engagement.ingest.protocol import (
@@ -320,6 +320,7 @@ class Shell:
             self.tell(data.draw(st.sampled_from([Close("age"), Close("revoked", leave=True), OutOfRange()])))
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.data(), st.lists(st.integers(0, 60), min_size=1, max_size=20, unique=True).map(sorted), st.integers(0, 20))
 def test_whatever_happens_the_buffer_is_what_the_state_holds_and_claims_form_a_chain(data, log, low):
     shell = Shell(log, min(low, log[-1] + 1))
