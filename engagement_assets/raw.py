@@ -30,6 +30,10 @@ RECENT = timedelta(days=7)
 """A recorded gap warns for so long after the log went on behind it; it stays in the metadata for ever."""
 LISTED = 100
 """So many gaps and findings are listed in an evaluation; the counts are of all."""
+HINT = (
+    "restore lost or damaged objects from a copy: hours made without them are made again by themselves; "
+    "of two claims that overlap one was not written by ingest"
+)
 
 
 def specs(partitions: Partitions) -> list[AssetSpec]:
@@ -97,6 +101,7 @@ def _metadata(audit: Audit, recent: list[tuple[str, Gap]], may_go_on: list[str])
         "problems": len(audit.findings),
     }
     if audit.findings:
+        found["hint"] = HINT
         found["findings"] = _table([{"kind": finding.kind, "what": finding.text} for finding in audit.findings])
     if audit.gaps:
         found["gap_table"] = _table([_gap(chain, gap) for chain, gap in reversed(audit.gaps)])

@@ -91,6 +91,7 @@ def test_a_deleted_object_fails_with_its_chain_and_range(log):
     found = log.check()
     assert (found.passed, found.severity) == (False, AssetCheckSeverity.ERROR)
     assert "session/5e5e5e5e-00000 offsets [1, 2)" in found.description
+    assert found.metadata["hint"].value == raw.HINT
     assert rows(found, "findings") == [
         {"kind": "hole", "what": "session/5e5e5e5e-00000 offsets [1, 2): no object claims them and no gap record explains it"}
     ]
