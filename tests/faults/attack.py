@@ -139,6 +139,10 @@ class Attack:
             self.world.crew.stop(child)
         elif kind.name == "answer_lost":
             hard["unknown outcomes"] += 1
+        if kind.then == "twice":
+            for other in self.world.crew.living:
+                if other is not child:
+                    other.tell(arm=kind.point, do=kind.do, key=self.key)
         if kind.then == "cut":
             chain = parse_key(self.key or "")
             for topic, number in {(chain[0].topic, chain[0].partition)} if chain else child.holds():
@@ -155,16 +159,22 @@ class Attack:
         if kind.then != "twice":
             wait(f"another process claims {key}", lambda: crew.claimed(key, [child]))
             return []
-        others = [other for other in crew.living if other is not child]
+        return self._second_zombie(child, key)
+
+    def _second_zombie(self, first: Child, key: str) -> list[Child]:
+        """The next one over the same claim is stopped as well, until a third has made it; nobody where the claim was made at once."""
+        crew, wait = self.world.crew, self.world.wait
+        others = [other for other in crew.living if other is not first]
+
+        def reached() -> list[Child]:
+            return [other for other in others if other.find("reached", self._heard.get(other.number, 0), key=key)]
+
+        wait(f"a second one comes to {key}", lambda: reached() or crew.claimed(key, [first]))
+        second = reached()
         for other in others:
-            other.tell(arm="written", do="hold", key=key)
-        second: Child = wait(
-            f"a second one comes to {key}",
-            lambda: next((other for other in others if other.find("reached", self._heard.get(other.number, 0), key=key)), None),
-        )
-        crew.stop(second)
-        for other in others:
-            if other is not second:
+            if other in second:
+                crew.stop(other)
+            else:
                 other.tell(disarm=True)
-        wait(f"a third one claims {key}", lambda: crew.claimed(key, [child, second]))
-        return [second]
+        wait(f"a third one claims {key}", lambda: crew.claimed(key, [first, *second]))
+        return second
