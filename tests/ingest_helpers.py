@@ -7,23 +7,35 @@ import os
 import subprocess
 import sys
 import urllib.request
+from collections.abc import Sequence
 from pathlib import Path
 
 import pyarrow.parquet as pq
-from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 
 from engagement.lake import open_lake
 from engagement.raw import files
 
 ROOT = str(Path(__file__).parent.parent)
 
-# The broker gives a killed member's partitions away after its session timeout: 45 s by default, too long for a test.
-FAST_GROUP = {"ENGAGEMENT_KAFKA__session__timeout__ms": "6000", "ENGAGEMENT_KAFKA__heartbeat__interval__ms": "1000"}
+# The group gives a killed member's partitions away after its session timeout: 45 s by default, too long for a test.
+# Under the new protocol the broker sets it, under the classic one the member.
+FAST_GROUPS = {
+    "group.consumer.min.session.timeout.ms": 6000,
+    "group.consumer.session.timeout.ms": 6000,
+    "group.consumer.min.heartbeat.interval.ms": 1000,
+    "group.consumer.heartbeat.interval.ms": 1000,
+}
+FAST_CLASSIC = {
+    "ENGAGEMENT_KAFKA__group__protocol": "classic",
+    "ENGAGEMENT_KAFKA__session__timeout__ms": "6000",
+    "ENGAGEMENT_KAFKA__heartbeat__interval__ms": "1000",
+}
 
 
 def environment(settings, **extra) -> dict[str, str]:
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("ENGAGEMENT_")}
-    return {**inherited, **settings.environment(), "PYTHONPATH": ROOT, "ENGAGEMENT_METRICS_PORT": "0", **FAST_GROUP, **extra}
+    return {**inherited, **settings.environment(), "PYTHONPATH": ROOT, "ENGAGEMENT_METRICS_PORT": "0", **extra}
 
 
 def ingest(settings, *arguments: str, log: Path | None = None, **extra) -> subprocess.Popen:
@@ -108,3 +120,17 @@ def records_read(port: int) -> int:
     except OSError:
         return 0
     return sum(int(float(line.split()[-1])) for line in lines if line.startswith("engagement_records_total"))
+
+
+def has_leaders(settings, partitions: int | None = None, topics: Sequence[str] = ()) -> bool:
+    """Whether every partition of the new topics answers: the broker says "created" a moment before it leads them."""
+    consumer = Consumer({"bootstrap.servers": settings.kafka_bootstrap_servers, "group.id": "none"})
+    try:
+        for topic in topics or settings.topics:
+            for number in range(partitions or settings.topic_partitions):
+                consumer.get_watermark_offsets(TopicPartition(topic, number), timeout=5)
+    except KafkaException:
+        return False
+    finally:
+        consumer.close()
+    return True

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from confluent_kafka import Consumer, KafkaException, TopicPartition
 from helpers import eventually
+from ingest_helpers import FAST_GROUPS, has_leaders
 
 from engagement import settings as settings_module
 from engagement.settings import Settings
@@ -17,7 +17,7 @@ from engagement.stack.broker import Broker
 @pytest.fixture(scope="session")
 def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
     assert jars.main([]) == 0
-    with Broker(tmp_path_factory.mktemp("kafka")) as running:
+    with Broker(tmp_path_factory.mktemp("kafka"), properties=FAST_GROUPS) as running:
         yield running
 
 
@@ -37,17 +37,3 @@ def kafka_settings(broker: Broker, tmp_path: Path) -> Settings:
     topics.ensure(settings)
     eventually(lambda: has_leaders(settings))
     return settings
-
-
-def has_leaders(settings: Settings) -> bool:
-    """Whether every partition of the new topics answers: the broker says "created" a moment before it leads them."""
-    consumer = Consumer({"bootstrap.servers": settings.kafka_bootstrap_servers, "group.id": "none"})
-    try:
-        for topic in settings.topics:
-            for number in range(settings.topic_partitions):
-                consumer.get_watermark_offsets(TopicPartition(topic, number), timeout=5)
-    except KafkaException:
-        return False
-    finally:
-        consumer.close()
-    return True
