@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 import lake_helpers
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
@@ -97,6 +98,14 @@ def flip_footer(path):
     path.write_bytes(data[: -8 - length] + b"\xff" * length + data[-8:])
 
 
+def shift_offsets(path, by):
+    """Rows of other offsets under the same footer."""
+    table = pq.ParquetFile(path).read()
+    place = table.schema.names.index("kafka_offset")
+    path.unlink()
+    pq.write_table(table.set_column(place, "kafka_offset", pc.add(table["kafka_offset"], by)), path)
+
+
 DAMAGES = {
     "no Parquet file": lambda path: path.write_bytes(b"not Parquet"),
     "or the disk lost part": lambda path: path.write_bytes(path.read_bytes()[:-1]),
@@ -106,6 +115,7 @@ DAMAGES = {
     "it was copied or renamed": lambda path: replace_footer(path, start=5),
     "says it has 3 rows, and has 2": lambda path: replace_footer(path, rows=3),
     "claims offsets 0 to 0, and has rows of 0 to 1": lambda path: replace_footer(path, end=1),
+    "claims offsets 0 to 1, and has rows of -1 to 0": lambda path: shift_offsets(path, -1),
 }
 
 
@@ -133,6 +143,19 @@ def test_an_object_damaged_after_it_was_indexed_is_no_longer_trusted_and_is_agai
     lake.path(first.key).write_bytes(whole)
     assert index.sync() == [first]
     assert index.unreadable() == []
+
+
+def test_an_object_that_was_replaced_touches_what_it_now_says(lake, index):
+    """As erasure does: same claim, same number of rows, fewer good ones."""
+    first = put(lake, FIRST, 0, [HOUR, HOUR + timedelta(hours=1)])
+    index.sync()
+    assert index.good_rows() == {HOUR: 1, HOUR + timedelta(hours=1): 1}
+    lake.delete(first.key)
+    again = put(lake, FIRST, 0, [HOUR], rejects=1)
+    assert index.sync() == [again]
+    assert index.touching(HOUR + timedelta(hours=1)) == []
+    assert index.touched() == {HOUR: {first.chain.label: 2}}
+    assert index.good_rows() == {HOUR: 1}
 
 
 def test_a_claim_under_a_second_spelling_of_its_name_is_named(lake, index):
