@@ -25,9 +25,13 @@ def print_tallies(tallies: Sequence[Tally]) -> None:
     if not tallies:
         print("no dead letters")
         return
-    table = Table("topic", "reason", "rejects", "replayed", "waiting", "oldest", "newest")
-    for column in table.columns[2:5]:
-        column.justify = "right"
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    for name in ("topic", "reason"):
+        table.add_column(name, no_wrap=True)
+    for name in ("rejects", "replayed", "waiting"):
+        table.add_column(name, justify="right")
+    for name in ("oldest", "newest"):
+        table.add_column(name, min_width=len("YYYY-MM-DD"))  # on a narrow terminal the time goes below
     for tally in tallies:
         numbers = (f"{number:,}" for number in (tally.count, tally.replayed, tally.waiting))
         table.add_row(tally.topic, tally.reason, *numbers, instant(tally.oldest)[:19], instant(tally.newest)[:19])
