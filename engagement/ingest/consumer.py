@@ -32,7 +32,7 @@ from engagement.settings import Settings
 log = structlog.get_logger()
 
 WAIT_SECONDS = 0.25
-FIRST_BATCH, LAST_BATCH = 100, 10_000
+FIRST_BATCH, LAST_BATCH = 100, 2000
 BATCH_BYTES = 16 << 20
 """What one fetch from the client's queue may bring: the number of messages asked for follows their size."""
 MEASURE_SECONDS = 1.0

@@ -67,8 +67,10 @@ class Records:
     @property
     def size(self) -> int:
         """Bytes that they hold in memory, roughly."""
-        bodies = sum(map(len, filter(None, self.values))) + sum(map(len, filter(None, self.keys)))
-        return bodies + 64 * len(self) + sum(len(name) + len(value or b"") for held in self.headers if held for name, value in held)
+        bodies = sum(map(len, filter(None, self.values))) + sum(map(len, filter(None, self.keys))) + 64 * len(self)
+        if not any(self.headers):
+            return bodies
+        return bodies + sum(len(name) + len(value or b"") for held in self.headers if held for name, value in held)
 
     @staticmethod
     def of(records: Iterable[Record]) -> Records:
@@ -238,8 +240,9 @@ def _headers(held: list[Headers | None]) -> pa.Array:
 
     kind = schema().field("headers").type
     offsets = np.zeros(len(held) + 1, np.int32)
-    np.cumsum([len(headers or ()) for headers in held], out=offsets[1:])
-    pairs = [pair for headers in held for pair in headers or ()]
+    if any(held):
+        np.cumsum([len(headers or ()) for headers in held], out=offsets[1:])
+    pairs = [pair for headers in held for pair in headers or ()] if any(held) else []
     names = pa.array([name for name, _ in pairs], pa.string())
     values = pa.array([value for _, value in pairs], pa.binary())
     missing = pa.array([headers is None for headers in held]) if None in held else None
