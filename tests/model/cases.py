@@ -42,6 +42,12 @@ SMALL = [
         Size(offsets=(2,), archivers=1, expirers=1, readers=1, parts=1, one_look=True, **STALLS),
         met=("gone or replaced", EXPIRED),
     ),
+    Case(
+        "the archive's own retention",
+        Size(offsets=(2,), archivers=1, expirers=1, parts=1, one_look=True, **STALLS),
+        Rules(retires="rows"),
+        met=("the rows of part 0",),
+    ),
     Case("torn listing", Size(offsets=(4,), expirers=1, already=(1, 2), **STALLS), Rules(torn_listing=True), met=("deletes 1", FENCED)),
     Case(
         "fine clock",

@@ -24,6 +24,7 @@ class Forgetting(NamedTuple):
 
 Moved = tuple[str, Forgetting, Shared]
 IDLE = Forgetting()
+KILLED = "is killed"
 MOST_FENCES = 2
 """Each new beginning may leave one fence more; a search needs a bound."""
 
@@ -35,13 +36,11 @@ class Forget:
         self.lake, self.size, self.rules = lake, lake.size, lake.rules
 
     def moves(self, me: Forgetting, shared: Shared) -> Iterator[Moved]:
-        if me.step == "ended":
-            return
         if me.step == "not asked":
             yield "writes the user into the erasure list", Forgetting("listed"), shared._replace(listed=1)
             return
-        if sum(not part.objects for part in shared.parts) < MOST_FENCES:
-            yield "is killed", IDLE, shared
+        if me.step == "ended":
+            return
         yield from self._rewrites(me, shared)
         if me.step == "listed":
             days = sorted({self.lake.hour(one) for one in self.lake.uncovered(shared)})
@@ -54,6 +53,8 @@ class Forget:
             yield "scans raw and finds no byte", Forgetting("scanned"), shared
         elif me.step == "scanned" and not any(held.personal for part in shared.parts for held in part.objects):
             yield "scans archives, finds no byte and ends", Forgetting("ended"), shared._replace(forgotten=True)
+        if sum(not part.objects for part in shared.parts) < MOST_FENCES:
+            yield KILLED, IDLE, shared
 
     def _fences(self, me: Forgetting, shared: Shared) -> Moved:
         """An empty part of the next number in each day with raw objects: whoever listed archives before has lost its claim."""
@@ -75,7 +76,7 @@ class Forget:
             yield "sees a flush under the new list, or none to come", Forgetting("waited"), shared
 
     def _passed(self, shared: Shared) -> bool:
-        if shared.high <= self.lake.resume(shared, shared.topic):
+        if shared.high <= self.lake.resume(shared, shared.topic) and self.rules.erasure != "a flush is always awaited":
             return True
         everything = [*shared.raw, *(held for part in shared.parts for held in part.objects)]
         return any(one.begun and one.topic == shared.topic for one in everything)

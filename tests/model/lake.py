@@ -60,6 +60,8 @@ class Shared(NamedTuple):
     """PUTs whose client has given up; they may still arrive."""
     beside: tuple[Obj, ...] = ()
     """Gap records that are no claims: only a planted bug writes them."""
+    retired: int = 0
+    """Mask of rows that the archive's own retention deleted on purpose."""
     listed: int = 0
     """Length of the erasure list: 1 once the user asked."""
     forgotten: bool = False
@@ -144,6 +146,8 @@ class Rules:
     """A reader or archive writer reads the very version that it listed, or lists again."""
     clock_stops: bool = False
     """A stalled writer's clock stands still."""
+    retires: str = ""
+    """What the archive's retention deletes of an old part: nothing, its "rows", or the "part" with all that it covers."""
     torn_listing: bool = False
     """A listing takes time: of what comes or goes meanwhile it shows any half."""
     asks_while_reading: bool = True

@@ -9,9 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from model import keepers, world
-from model.lake import Obj, Part, Rules, Size, whole_ranges
-
 from engagement.ingest import protocol as machine
 from engagement.ingest.protocol import (
     ArchiveListed,
@@ -30,6 +27,8 @@ from engagement.ingest.protocol import (
     Trouble,
 )
 from engagement.raw.chain import Coverage, Link
+from model import keepers, world
+from model.lake import Obj, Part, Rules, Size, whole_ranges
 
 
 @dataclass(frozen=True)
@@ -276,6 +275,11 @@ BESIDES = [
         Rules(PRODUCT, key=by_claim_and_hour, progress=False), world.BACK,
     ),
     Planted(
+        "archive_retention_forgets_the_coverage",
+        "with an old part goes what it covered: the zombie's stray object is seen, and another believes that it won",
+        LAKE, Rules(PRODUCT, retires="part", progress=False), world.TWICE,
+    ),
+    Planted(
         "idle_writer_never_asks_for_the_topic",
         "a topic made anew with just as many records as were read sends nothing: no record, no offset out of range",
         Size(offsets=(1, 1), writers=1, retention=False, faults=False), Rules(PRODUCT, asks_while_reading=False), world.STUCK,
@@ -322,5 +326,10 @@ FORGETTING = [
         "nobody will ever flush a deleted topic's chain again, so its next name stays free for a zombie",
         replace(ERASURE, offsets=(2, 1)), Rules(PRODUCT, erasure="old chains stay open"), world.ERASED,
     ),
+    Planted(
+        "flush_awaited_where_none_comes",
+        "everything is flushed and nobody sends any more: `forget` would wait for ever",
+        replace(ERASURE, writers=1), Rules(PRODUCT, erasure="a flush is always awaited"), world.STUCK,
+    ),
 ]  # fmt: skip
-"""Ways in which `forget` may end too early."""
+"""Ways in which `forget` ends too early or not at all."""

@@ -27,7 +27,8 @@ class System(Protocol):
 
     def first(self) -> Hashable: ...
 
-    def moves(self, state: Hashable) -> Iterable[Move]: ...
+    def moves(self, state: Hashable) -> Iterable[tuple[Any, str, Hashable, str | None]]:
+        """The fields of a `Move`, each."""
 
     def tell(self, path: list[Move]) -> list[str]:
         """The path in words, one line a move."""
@@ -82,7 +83,7 @@ def _path(system: System, states: list[Hashable], parents: array[int], place: in
     """The moves from the first state to the one at `place`; found again, since only parents are kept."""
     steps: list[Move] = []
     while (parent := parents[place]) >= 0:
-        steps.append(next(move for move in system.moves(states[parent]) if move.after == states[place]))
+        steps.append(next(Move(*move) for move in system.moves(states[parent]) if move[2] == states[place]))
         place = parent
     return steps[::-1]
 
@@ -90,4 +91,4 @@ def _path(system: System, states: list[Hashable], parents: array[int], place: in
 def _whole(system: System, state: Hashable, path: list[Move]) -> list[Move]:
     """The last move with its actor, which the search did not keep."""
     last = path[-1]
-    return [*path[:-1], next(move for move in system.moves(state) if (move.what, move.after, move.broken) == last[1:])]
+    return [*path[:-1], next(Move(*move) for move in system.moves(state) if tuple(move[1:]) == last[1:])]

@@ -51,14 +51,14 @@ class Model:
     def __init__(self, size: Size, rules: Rules | None = None) -> None:
         self.size, self.rules = size, rules or Rules()
         self.lake = Lake(size, self.rules)
-        self.writers, keepers = Writers(self.lake), Keepers(self.lake)
+        self.writers, keepers, self._forget = Writers(self.lake), Keepers(self.lake), erasure.Forget(self.lake)
         same = lambda local: local  # noqa: E731
         kinds = [
             Kind("writer", size.writers, self.writers.first(), self.writers.moves, self.writers.older),
             Kind("archive writer", size.archivers, IDLE, keepers.archiver, same),
             Kind("expiry", size.expirers, IDLE, keepers.expirer, same),
             Kind("reader", size.readers, IDLE, keepers.reader, same),
-            Kind("forget", int(bool(size.personal)), erasure.IDLE, erasure.Forget(self.lake).moves, same),
+            Kind("forget", int(bool(size.personal)), erasure.IDLE, self._forget.moves, same),
         ]
         self.kinds = [kind for kind in kinds if kind.count]
         ends = [1 + sum(kind.count for kind in self.kinds[: place + 1]) for place in range(len(self.kinds))]
@@ -74,9 +74,10 @@ class Model:
     def first(self) -> World:
         return (self._number(self.lake.first()), *(kind.number(kind.first) for kind in self.kinds for _ in range(kind.count)))
 
-    def moves(self, world: World) -> list[Move]:
+    def moves(self, world: World) -> list[tuple[int, str, World, str | None]]:
+        """As plain tuples: a search makes millions of them."""
         shared = world[0]
-        found = []
+        found: list[tuple[int, str, World, str | None]] = []
         for place, (kind, begin, end) in enumerate(self.groups):
             steps, several, before = self._steps[place], end - begin > 1, -1
             for at in range(begin, end):
@@ -92,15 +93,14 @@ class Model:
                     new[0], new[at] = then, after
                     if several:
                         new[begin:end] = sorted(new[begin:end])
-                    found.append(Move(at, what, tuple(new), broken))
+                    found.append((at, what, tuple(new), broken))
         if shared not in self._around:
-            self._around[shared] = [
-                (what, self._number(then), self._broken_by(shared, self._number(then))) for what, then in self._outside(shared)
-            ]
-        found += [Move(0, what, (then, *world[1:]), broken) for what, then, broken in self._around[shared]]
-        if self.size.expirers:
-            found.append(Move(0, "a tick of the clock", self._later(world)))
-        return [move for move in found if move.after != world or move.broken]
+            outside = [(what, self._number(then)) for what, then in self._outside(shared)]
+            self._around[shared] = [(what, then, self._broken_by(shared, then)) for what, then in outside]
+        found += [(0, what, (then, *world[1:]), broken) for what, then, broken in self._around[shared]]
+        if self.size.expirers and (later := self._later(world)) != world:
+            found.append((0, "a tick of the clock", later, None))
+        return found
 
     def _moves_of(self, kind: Kind, local: int, shared: int) -> list[tuple[str, int, int, str | None]]:
         state, around = kind.states[local], self.shared[shared]
@@ -117,6 +117,8 @@ class Model:
             and not (self._can_finish(state, around) and self._can_finish(self.writers.first(), around))
         ):
             found.append(("goes on alone, without a fault, and never gets to the log's end", local, shared, STUCK))
+        if kind.name == "forget" and not self._can_forget(state, around):
+            found.append(("goes on alone, with a writer's help, and never ends", local, shared, STUCK))
         return found
 
     def _number(self, shared: Shared) -> int:
@@ -139,6 +141,8 @@ class Model:
         for offset in range(shared.low, shared.high):
             if vanishing & bit(shared.topic, offset):
                 yield f"compaction removes offset {offset}", shared._replace(dead=shared.dead | bit(shared.topic, offset))
+        if self.rules.retires:
+            yield from self._retire(shared)
         for late in shared.under_way:
             left = list(shared.under_way)
             left.remove(late)
@@ -146,6 +150,16 @@ class Model:
             yield f"a PUT of {late} never arrives", gone
             if self.lake.free(shared, late):
                 yield f"a late PUT of {late} arrives", with_raw(gone, late)
+
+    def _retire(self, shared: Shared) -> Iterator[tuple[str, Shared]]:
+        for part in shared.parts:
+            rows, _ = union(part.objects)
+            if part.age < self.size.grace or not rows:
+                continue
+            kept = [part._replace(objects=tuple(held._replace(rows=0) for held in part.objects))] if self.rules.retires == "rows" else []
+            parts = tuple(sorted([*kept, *(other for other in shared.parts if other != part)]))
+            told = f"the archive's retention deletes the {self.rules.retires} of part {part.number}"
+            yield told, shared._replace(parts=parts, retired=shared.retired | rows)
 
     def _later(self, world: World) -> World:
         shared = world[0]
@@ -172,7 +186,7 @@ class Model:
         seen, twice = union(self.lake.objects(after))
         if twice:
             return TWICE
-        if union(self.lake.objects(before))[0] & ~seen:
+        if union(self.lake.objects(before))[0] & ~seen & ~after.retired:
             return LOST
         for claim in set(after.raw) - set(before.raw):
             if claim.rows & ~span(claim.topic, claim.start, claim.end):
@@ -191,7 +205,7 @@ class Model:
         for held in (*self.lake.objects(shared), *shared.beside):
             if held.gap:
                 recorded |= span(held.topic, held.start, held.end)
-        return bool(span(topic, 0, self.lake.resume(shared, topic)) & ~seen & ~recorded & ~shared.dead)
+        return bool(span(topic, 0, self.lake.resume(shared, topic)) & ~seen & ~recorded & ~shared.dead & ~shared.retired)
 
     def _can_finish(self, writer: Writer, shared: Shared) -> bool:
         """Whether this writer, left alone and without faults, gets everything that the log still has into the lake."""
@@ -207,6 +221,26 @@ class Model:
             _, writer, shared = step
         self._finishes.update(path)
         return True
+
+    def _can_forget(self, forget: erasure.Forgetting, shared: Shared) -> bool:
+        """Whether `forget` ends if nothing disturbs it but a writer that gets on."""
+        for _ in range(LONGEST_RUN):
+            if forget.step == "ended":
+                return True
+            step = next((move for move in self._forget.moves(forget, shared) if move[0] != erasure.KILLED), None)
+            if step is None:
+                shared = self._to_the_end(shared)
+            else:
+                _, forget, shared = step
+        return False
+
+    def _to_the_end(self, shared: Shared) -> Shared:
+        writer = self.writers.first()
+        for _ in range(LONGEST_RUN):
+            if self.lake.resume(shared, shared.topic) == shared.high:
+                break
+            _, writer, shared = next(self.writers.moves(writer, shared))
+        return shared
 
     # Words.
 
