@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from engagement.ingest.importer import ROWS_PER_OBJECT
-from engagement.raw.audit import IMPORT_ROWS, examine
+from engagement.lake import Lake
+from engagement.raw import files
+from engagement.raw.audit import IMPORT_ROWS, audit, examine
 from engagement.raw.coverage import Gap, Range, Slot
 from engagement.raw.files import RawFile
 from engagement.raw.findings import Audit, Backwards, ChainAudit, Duplicate, Hole, Miscounted, Overlap, Unreadable, UnreadablePart
-from engagement.raw.index import UnreadableFile
+from engagement.raw.index import RawIndex, UnreadableFile
 from engagement.raw.names import import_chain, topic_chain
 
 CHAIN = topic_chain("session", "5e" * 16, 0)
@@ -296,3 +299,57 @@ def test_the_verdict_is_one_line():
     assert Audit((whole, broken), (part,)).verdict == "1 of 2 chains whole, 2 problems"
     assert Audit((whole, broken), (part,)).findings == (part, Hole("c", 0, 1))
     assert Audit().verdict == "chains 0 whole"
+
+
+# ---------------------------------------------------------------- in a lake
+
+
+@pytest.fixture
+def lake(tmp_path):
+    return Lake(tmp_path / "lake")
+
+
+@pytest.fixture
+def index(lake, tmp_path):
+    found = RawIndex(lake, tmp_path / "state")
+    yield found
+    found.close()
+
+
+def write_gaps(lake, *bounds):
+    for start, end in pairwise(bounds):
+        files.write_gap(lake, CHAIN, start, end)
+
+
+def test_an_empty_lake_has_no_chains(lake, index):
+    assert audit(lake, index) == Audit()
+
+
+def test_a_listing_that_missed_an_object_while_it_came_is_no_finding(lake, index, monkeypatch):
+    write_gaps(lake, 0, 5, 9)
+    real, missed = Lake.list, [CHAIN.key(0)]
+
+    def listing(self, prefix):
+        for entry in real(self, prefix):
+            if entry.key in missed:
+                missed.remove(entry.key)
+            else:
+                yield entry
+
+    monkeypatch.setattr(Lake, "list", listing)
+    assert audit(lake, index).verdict == "chains 1 whole, 2 gaps of 9 records"
+    assert not missed
+
+
+def test_a_chain_of_which_nothing_is_left_is_known_from_what_was_made_of_it(lake, index):
+    assert audit(lake, index, {CHAIN.label: 7}).findings == (Hole(CHAIN.label, 0, 7),)
+
+
+def test_the_archive_is_listed_after_raw(lake, index, monkeypatch):
+    """The other way round, an object that is archived and deleted in between is in neither listing."""
+    write_gaps(lake, 0, 5)
+    asked = []
+    real = Lake.list
+    monkeypatch.setattr(Lake, "list", lambda self, prefix: asked.append(prefix) or real(self, prefix))
+    audit(lake, index)
+    assert asked == ["raw", "archive"]
