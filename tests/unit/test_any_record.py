@@ -10,13 +10,13 @@ import io
 import json
 import os
 import random
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta, timezone
 from functools import cache
 
 import pyarrow.parquet as pq
 import pytest
 import record_oracle
-from any_record import MANDATORY, NESTED, REASONS, TYPED, assert_row, canonical
+from any_record import MANDATORY, NESTED, REASONS, TYPED, assert_row, canonical, changed
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from record_cases import cases
@@ -100,6 +100,21 @@ def test_rare_named_records_among_thousands_of_good_ones_have_their_outcomes():
 @given(st.lists(st.sampled_from(SMALL), max_size=8))
 def test_any_picking_of_named_records_has_their_outcomes(picked):
     assert_outcomes(picked)
+
+
+@pytest.mark.parametrize("beyond", [0, 1])
+def test_the_limits_of_time_belong_to_what_is_taken_to_the_microsecond(beyond):
+    start, lateness = datetime(START.year, START.month, START.day, tzinfo=UTC), timedelta(days=30)
+    for at, received, reason in (
+        (MOMENT + timedelta(minutes=5) + beyond * MICROSECOND, MOMENT, "in_future"),
+        (MOMENT - lateness - beyond * MICROSECOND, MOMENT, "too_late"),
+        (start - beyond * MICROSECOND, start, "before_history_start"),
+        (start - beyond * MICROSECOND, start + timedelta(days=1), "before_history_start"),
+        (start - timedelta(days=99), MOMENT, "before_history_start"),
+    ):
+        for zone in (UTC, timezone(timedelta(hours=-23))):  # the second is read one by one, not in columns
+            (row,) = rows_of(built([rows.Record(0, received, b"u1", changed(MOMENT, timestamp=at.astimezone(zone).isoformat()))]))
+            assert row["reject_reason"] == (reason if beyond or at < start - MICROSECOND else None)
 
 
 def test_headers_that_the_client_cannot_hand_out_reject_the_record_and_no_neighbour():
