@@ -22,7 +22,7 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, Message, TopicPartition
 
 from engagement.raw.rows import schema
 
-BATCH = 5_000
+BATCH = 2_000
 ROWS_A_FILE = 500_000
 FEW_VALUES = ["kafka_topic", "kafka_topic_id", "event_type", "device_type", "device_model", "os_version", "locale", "app_version",
               "country", "region", "city", "reject_reason"]  # fmt: skip
@@ -67,6 +67,7 @@ def main(bootstrap: str, topics: str, folder: str, records: str) -> None:
     )
     known = consumer.list_topics(timeout=10).topics
     consumer.assign([TopicPartition(topic, number, OFFSET_BEGINNING) for topic in topics.split(",") for number in known[topic].partitions])
+    pa.array([""])  # the first one imports pandas: start-up
     print("begun", flush=True)
     waiting: list[pa.RecordBatch] = []
     files = 0
