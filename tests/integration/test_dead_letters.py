@@ -360,6 +360,20 @@ def test_what_the_broker_refuses_for_its_size_is_told_and_its_neighbours_are_sen
     replay(sent=1, already_replayed=40)
 
 
+def test_ten_megabytes_that_came_in_compressed_go_back_under_the_same_limit(kafka_settings, replay):
+    session = f"{kafka_settings.topic_prefix}session"
+    payload = b"{" + b"poison " * 1_500_000
+    config = {"bootstrap.servers": kafka_settings.kafka_bootstrap_servers, "compression.type": "zstd", "message.max.bytes": 12_000_000}
+    producer = Producer(config)
+    producer.produce(session, payload, b"u1", 2)
+    assert producer.flush(60) == 0
+    read_to_the_end(kafka_settings)
+    replay(sent=1)
+    ((_, _, (_, key, value, headers)),) = replays_in(log_of(kafka_settings))
+    assert (key, value, len(headers)) == (b"u1", payload, 1)
+    replay(sent=0, already_replayed=1)
+
+
 def limit(settings, topic, size) -> None:
     """Set a topic's largest batch, and see that it holds."""
     admin = AdminClient({"bootstrap.servers": settings.kafka_bootstrap_servers})

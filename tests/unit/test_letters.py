@@ -256,7 +256,7 @@ def test_the_mended_payload_tells_the_family():
 
 def test_a_topic_that_is_not_read_any_more_needs_a_named_one():
     with pytest.raises(NotSendable, match=r"old-session .*--topic"):
-        letters.message(letter(topic="old-session"), ROUTE)
+        letters.message(letter(topic="old-session", payload=b'{"event_type": "tap"}'), ROUTE)
     sent = letters.message(letter(topic="old-session"), replace(ROUTE, to="x-session"))
     assert (sent.topic, sent.partition) == ("x-session", None)
 
