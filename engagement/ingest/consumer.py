@@ -23,9 +23,9 @@ from engagement.ingest.metrics import Metrics
 from engagement.ingest.partition import Buffer, FlushPolicy, Key, Partition, news
 from engagement.ingest.perform import Performer
 from engagement.ingest.protocol import FIRST_RETRY_SECONDS, LAST_RETRY_SECONDS, Protocol, Reading
+from engagement.ingest.report import Report
 from engagement.lake import Lake, LakeFormat
 from engagement.raw.chain import AheadOfLog
-from engagement.raw.files import RawFile
 from engagement.raw.rows import Coordinates, Rows
 from engagement.settings import Settings
 
@@ -35,12 +35,18 @@ WAIT_SECONDS = 0.25
 FIRST_BATCH, LAST_BATCH = 100, 2000
 BATCH_BYTES = 16 << 20
 """What one fetch from the client's queue may bring: the number of messages asked for follows their size."""
+CLIENTS = 5
+"""So many clients in a row may fail before they were assigned anything."""
 MEASURE_SECONDS = 1.0
 RECHECK_SECONDS = 15.0
 
 
 class ConsumerFailed(PermanentError):
-    """The client gave up for good: another process took this member's name, or the broker refuses the group."""
+    """Another process took this member's name, or the broker refuses one client after the other."""
+
+
+class ClientFailed(TransientError):
+    """The client library does nothing any more; a new client may."""
 
 
 def boot_clock() -> float:
@@ -60,6 +66,7 @@ class Ingest:
     clock: Callable[[], float] = boot_clock
     _consumer: Any = None
     _performer: Performer = field(init=False)
+    _report: Report = field(init=False)
     _protocol: Protocol = field(init=False)
     _policy: FlushPolicy = field(init=False)
     _window: TimeWindow = field(init=False)
@@ -68,10 +75,10 @@ class Ingest:
     _assigned_once: bool = False
     _measured_at: float = float("-inf")
     _rechecked_at: float = float("-inf")
-    _told: str | None = None
 
     def __post_init__(self) -> None:
         settings = self.settings
+        self._report = Report(self.metrics, self.clock)
         self._protocol = Protocol(settings.raw_grace_minutes * 60)
         self._policy = FlushPolicy(settings.flush_seconds, settings.flush_bytes, settings.buffer_bytes)
         self._window = TimeWindow.of(self.format.history_start, settings.clock_skew_seconds, settings.lateness_days)
@@ -80,21 +87,28 @@ class Ingest:
         """Read, buffer, write, until told to stop; raises WrongTopic for a topic that breaks the contract, ConsumerFailed."""
         topics = kafka.Topics(self.settings)
         self._require_topics(topics)
-        *better, last = kafka.group_protocols(self.settings)
-        for name in better:
+        protocols = kafka.group_protocols(self.settings)
+        failures = 0
+        while not self.stop.is_set():
             try:
-                self._run(topics, name, until_idle=until_idle)
-            except ConsumerFailed as error:
-                if self._assigned_once:
-                    raise
-                log.warning("group_protocol", tried=name, detail=str(error), action=f"goes on with {last}")
+                self._run(topics, protocols[0], until_idle=until_idle)
+            except ClientFailed as error:
+                failures = 0 if self._assigned_once else failures + 1
+                if not self._assigned_once and len(protocols) > 1:
+                    log.warning("group_protocol", tried=protocols.pop(0), detail=str(error), action=f"goes on with {protocols[0]}")
+                elif failures < CLIENTS:
+                    log.warning("client_failed", detail=str(error), action="starts a new one, from what the lake has")
+                    self.stop.wait(FIRST_RETRY_SECONDS * 2**failures)
+                else:
+                    raise ConsumerFailed(f"the broker refuses this consumer: {error}") from error
             else:
                 return
-        self._run(topics, last, until_idle=until_idle)
 
     def _run(self, topics: kafka.Topics, group_protocol: str, *, until_idle: bool) -> None:
+        """Read with one client until told to stop or idle; raises ClientFailed when it gives up."""
         self._consumer = kafka.consumer(self.settings, group_protocol)
         self._performer = Performer(topics, self.lake, self.clock)
+        self._assigned_once = False
         self._consumer.subscribe(list(self.settings.topics), on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost)
         try:
             while not self.stop.is_set():
@@ -103,6 +117,9 @@ class Ingest:
                     break
             self._leave(self._partitions, "shutdown")
         finally:
+            for key in self._partitions:
+                self._report.forget(key)
+            self._partitions.clear()
             self._consumer.close()
 
     def turn(self) -> None:
@@ -124,20 +141,12 @@ class Ingest:
             try:
                 topics.require_log_append_time(list(self.settings.topics))
             except TransientError as error:
-                self._tell(f"broker {self.settings.kafka_bootstrap_servers}: {error}")
+                self._report.broker(f"broker {self.settings.kafka_bootstrap_servers}: {error}")
                 self.stop.wait(delay)
                 delay = min(delay * 2, LAST_RETRY_SECONDS)
             else:
-                self._tell(None)
+                self._report.broker(None)
                 return
-
-    def _tell(self, trouble: str | None) -> None:
-        """Say a trouble of the broker once, and once that it is over."""
-        if trouble and not self._told:
-            log.warning("broker_away", detail=trouble, action="keeps trying")
-        elif self._told and not trouble:
-            log.info("broker_back")
-        self._told = trouble
 
     # Assignment. Partitions are taken without a position; the loop gives them one from the lake. The client is told at once
     # what it has and has not: else it would do so itself after the callback, and fail for a partition that waits for a position.
@@ -147,14 +156,14 @@ class Ingest:
         self._assigned_once = True
         for item in partitions:
             self._partitions[item.topic, item.partition] = Partition((item.topic, item.partition))
-        log.info("assigned", partitions=_shown(partitions))
+        self._report.group("assigned", partitions)
 
     def _on_revoke(self, _consumer: Any, partitions: list[Any]) -> None:
         """Still ours: write what is buffered, then let go."""
         self._performer.begin_turn()
         self._leave([(item.topic, item.partition) for item in partitions], "revoked")
         self._consumer.incremental_unassign([])
-        log.info("revoked", partitions=_shown(partitions))
+        self._report.group("revoked", partitions)
 
     def _on_lost(self, _consumer: Any, partitions: list[Any]) -> None:
         """Somebody else's by now: never written (R3)."""
@@ -162,7 +171,7 @@ class Ingest:
             if partition := self._partitions.get((item.topic, item.partition)):
                 self._advance(partition, protocol.Lost())
         self._consumer.incremental_unassign([])
-        log.info("revoked", partitions=_shown(partitions), lost=True)
+        self._report.group("revoked", partitions, lost=True)
 
     def _leave(self, keys: Iterable[Key], why: str) -> None:
         for partition in [self._partitions[key] for key in keys if key in self._partitions]:
@@ -215,7 +224,7 @@ class Ingest:
         batch = partition.buffer.batch() if partition.buffer and not claim.gap else None
         event, raw = self._performer.put(topic, number, claim, batch)
         if raw is not None and isinstance(state := partition.state, protocol.Claiming):
-            self._count(partition, raw, state.closing.why, time.monotonic() - started)
+            self._report.written(partition, raw, state.closing.why, time.monotonic() - started)
             kafka.commit(self._consumer, topic, number, raw.end)
         return event
 
@@ -227,11 +236,11 @@ class Ingest:
         except AheadOfLog as error:
             event = protocol.Trouble("ahead_of_log", self.clock(), str(error))
             step = self._protocol.advance(before, event)
-        self._tell_step(partition, before, event, step)
+        self._report.step(partition, event, step)
         if step.state is None:
             self._fetch(partition, None)
             del self._partitions[partition.key]
-            self.metrics.forget(*partition.key)
+            self._report.forget(partition.key)
             return
         partition.state = step.state
         if protocol.holds(step.state) is None:
@@ -249,7 +258,7 @@ class Ingest:
             self._consumer.incremental_unassign([TopicPartition(*partition.key)])
         elif start is not None and not partition.fetching:
             self._consumer.incremental_assign([TopicPartition(*partition.key, start)])
-            log.info("positioned", topic=partition.key[0], partition=partition.key[1], offset=start)
+            self._report.positioned(partition.key, start)
         partition.fetching = start is not None
 
     # Reading.
@@ -265,7 +274,7 @@ class Ingest:
                 troubles.append(message)
         size = sum(self._add(key, taken) for key, taken in found.items())
         if found:
-            self._tell(None)
+            self._report.broker(None)
             count = len(messages) - len(troubles)
             self._batch = max(1, min(LAST_BATCH, BATCH_BYTES * count // size))
         for message in troubles:
@@ -314,17 +323,17 @@ class Ingest:
             if partition is not None and isinstance(partition.state, Reading):
                 self._advance(partition, protocol.OutOfRange())
                 self._drive(partition)
+        elif kafka.is_name_taken(error):
+            raise ConsumerFailed(f"another consumer runs under the same ENGAGEMENT_CONSUMER_INSTANCE: give each its own ({error.str()})")
         elif kafka.is_fatal(error):
-            raise ConsumerFailed(kafka.failure(error))
+            raise ClientFailed(error.str())
         else:
-            self._tell(error.str())
+            self._report.broker(error.str())
 
     def _is_idle(self) -> bool:
         return self._assigned_once and all(
             isinstance(partition.state, Reading) and partition.end_of_log >= partition.state.end for partition in self._partitions.values()
         )
-
-    # What is counted and told.
 
     def _measure(self) -> None:
         """Lag of each partition, from what the client last heard and what is buffered."""
@@ -334,57 +343,4 @@ class Ingest:
         self.metrics.buffered.set(sum(partition.size for partition in self._partitions.values()))
         for partition in self._partitions.values():
             if isinstance(state := partition.state, Reading):
-                high = kafka.known_end(self._consumer, *partition.key)
-                self.metrics.lag.labels(*partition.key).set(max(0, high - state.start))
-                oldest = partition.buffer.oldest_received / 1e6 if partition.size and partition.buffer else time.time()
-                self.metrics.lag_seconds.labels(*partition.key).set(max(0.0, time.time() - oldest))
-
-    def _count(self, partition: Partition, raw: RawFile, why: str, duration: float) -> None:
-        topic, number = partition.key
-        here = {"topic": topic, "partition": number, "start": raw.start, "end": raw.end}
-        metrics = self.metrics
-        metrics.commits.labels(topic, why).inc()
-        if raw.gap:
-            metrics.gaps.labels(topic).inc(raw.end - raw.start)
-            log.error("gap", **here, meaning="the log no longer had these records")
-            return
-        metrics.flush_rows.labels(topic).observe(raw.rows)
-        metrics.flush_bytes.labels(topic).observe(raw.size)
-        metrics.flush_age.labels(topic).observe(self.clock() - partition.since)
-        metrics.flush_duration.labels(topic).observe(duration)
-        for reason, count in raw.rejects.items():
-            metrics.rejects.labels(topic, reason).inc(count)
-        for what, count in raw.noticed.items():
-            metrics.noticed.labels(topic, what).inc(count)
-        log.info("flushed", **here, rows=raw.rows, rejects=sum(raw.rejects.values()), why=why)
-
-    def _tell_step(self, partition: Partition, before: protocol.State, event: protocol.Event, step: protocol.Step) -> None:
-        if step.dropped:
-            held = protocol.holds(before) is not None and partition.size > 0
-            self._tell_dropped(partition, event, step.dropped, held=held)
-        elif isinstance(step.state, Reading) and not isinstance(event, protocol.Took):
-            self.metrics.stopped.labels(*partition.key).set(0)
-            partition.told = None
-
-    def _tell_dropped(self, partition: Partition, event: protocol.Event, why: str, *, held: bool) -> None:
-        topic, number = partition.key
-        here = {"topic": topic, "partition": number}
-        if held:
-            self.metrics.dropped.labels(topic, why).inc()
-        if why in protocol.FENCES:
-            self.metrics.fences.labels(topic, why).inc()
-            log.warning(why, **here, dropped=held, meaning="somebody or something else was there first: nothing is written twice")
-            return
-        if isinstance(event, protocol.Trouble):
-            self.metrics.stopped.labels(topic, number).set(1)
-            if partition.told != event.detail:
-                log.error(
-                    "partition_waits", **here, why=why, detail=event.detail, action="keeps trying; the log still has what was dropped"
-                )
-            partition.told = event.detail
-            return
-        log.info(why, **here, dropped=held)
-
-
-def _shown(partitions: list[Any]) -> list[str]:
-    return sorted(f"{item.topic}/{item.partition}" for item in partitions)
+                self._report.lag(partition, state.start, kafka.known_end(self._consumer, *partition.key))

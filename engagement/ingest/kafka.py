@@ -178,13 +178,11 @@ def is_fatal(error: Any) -> bool:
     return bool(error.fatal() or error.code() == KafkaError._FATAL)  # noqa: SLF001 - the library's own public name for it
 
 
-def failure(error: Any) -> str:
-    """One line for a person about a fatal error."""
+def is_name_taken(error: Any) -> bool:
+    """Whether another process joined under this member's instance name."""
     from confluent_kafka import KafkaError
 
-    if error.code() in (KafkaError.FENCED_INSTANCE_ID, KafkaError.UNRELEASED_INSTANCE_ID):
-        return f"another consumer runs under the same ENGAGEMENT_CONSUMER_INSTANCE: give each process its own ({error.str()})"
-    return f"the broker refuses this consumer for good: {error.str()}"
+    return error.code() in (KafkaError.FENCED_INSTANCE_ID, KafkaError.UNRELEASED_INSTANCE_ID) or "FENCED_INSTANCE_ID" in error.str()
 
 
 def records(messages: Sequence[Any]) -> Records:

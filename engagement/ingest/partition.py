@@ -61,8 +61,6 @@ class Partition:
     buffer: Buffer | None = None
     fetching: bool = False
     """Whether the client fetches it."""
-    told: str | None = None
-    """The trouble that was logged last, so that it is logged once."""
     end_of_log: int = -1
     """Where the client last met the log's end."""
 

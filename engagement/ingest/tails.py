@@ -63,9 +63,8 @@ def read_tails(
                 place = (topic, topic_id[:8], number)
                 start = max(low, ends.get(place, 0))
                 if place in doubts and low > doubts[place].start:
-                    msg = (
-                        f"{doubts[place].why}; the log no longer has those records either, so replays may hide there: --again sends anyway"
-                    )
+                    doubt = doubts[place]
+                    msg = f"{doubt.key} {doubt.why}; the log has lost its records too: replays may hide there, --again sends anyway"
                     raise PermanentError(msg)
                 if start < high:
                     highs[topic, number] = high

@@ -12,7 +12,7 @@ import pytest
 from confluent_kafka import OFFSET_INVALID, KafkaError, KafkaException, TopicPartition
 
 from engagement.ingest import consumer as consumer_module
-from engagement.ingest.consumer import Ingest
+from engagement.ingest.consumer import ConsumerFailed, Ingest
 from engagement.ingest.kafka import BrokerUnavailable, UnknownTopic
 from engagement.ingest.partition import Partition
 from engagement.ingest.perform import Performer
@@ -503,7 +503,7 @@ def test_a_lake_ahead_of_the_log_stops_that_partition_and_no_other(world):
     world.turn(60)
     assert world.consumer.positions == {1: 5}
     assert world.objects(1) == [(0, 5, 5, None)]
-    assert "the log ends at 2" in world.ingest._partitions[TOPIC, 0].told
+    assert "the log ends at 2" in world.ingest._report._troubles[TOPIC, 0]
 
 
 def test_bad_records_are_written_too_and_counted(world):
@@ -543,6 +543,52 @@ def test_until_idle_leaves_at_the_end_of_every_partition(world, monkeypatch):
     world.ingest.run(until_idle=True)
     assert (world.objects(0), world.objects(1)) == ([(0, 4, 4, None)], [(0, 4, 4, None)])
     assert world.consumer.closed
+
+
+def fatal(code=KafkaError._FATAL):
+    return Message(0, problem=KafkaError(code, "Fatal error: Broker: Invalid request", fatal=True))
+
+
+def failing_first(world, monkeypatch, *failures):
+    """The client's first fetches bring these messages instead of records."""
+    left, real = list(failures), Consumer.consume
+    monkeypatch.setattr(Consumer, "consume", lambda consumer, *args: [left.pop(0)] if left else real(consumer, *args))
+    monkeypatch.setattr(Consumer, "close", lambda consumer: consumer.positions.clear())
+    monkeypatch.setattr(world.ingest.stop, "wait", lambda _seconds: None)
+    return left
+
+
+def test_a_client_that_gives_up_is_replaced_by_one_that_goes_on_from_the_lake(world, monkeypatch):
+    """librdkafka may end a KIP-848 member for good after a stall (`Invalid request`); nothing that was buffered is lost."""
+    world.log.produce(3)
+    monkeypatch.setattr(Consumer, "subscribe", lambda *_args, **_names: world.assign(0))
+    failing_first(world, monkeypatch, fatal())
+    world.ingest.run(until_idle=True)
+    assert world.objects() == [(0, 3, 3, None)]
+
+
+def test_a_broker_without_kip_848_gets_the_older_protocol(world, monkeypatch):
+    asked = []
+    monkeypatch.setattr(consumer_module.kafka, "consumer", lambda _settings, protocol: asked.append(protocol) or world.consumer)
+    monkeypatch.setattr(Consumer, "subscribe", lambda *_args, **_names: world.assign(0) if len(asked) > 1 else None)
+    failing_first(world, monkeypatch, fatal())
+    world.ingest.run(until_idle=True)
+    assert asked == ["consumer", "classic"]
+
+
+def test_clients_that_fail_one_after_the_other_end_the_process(world, monkeypatch):
+    monkeypatch.setattr(Consumer, "subscribe", lambda *_args, **_names: None)
+    failing_first(world, monkeypatch, *[fatal()] * 20)
+    with pytest.raises(ConsumerFailed, match="Invalid request"):
+        world.ingest.run()
+
+
+def test_a_name_that_another_process_took_ends_this_one_at_once(world, monkeypatch):
+    monkeypatch.setattr(Consumer, "subscribe", lambda *_args, **_names: world.assign(0))
+    left = failing_first(world, monkeypatch, *[fatal(KafkaError.FENCED_INSTANCE_ID)] * 2)
+    with pytest.raises(ConsumerFailed, match="ENGAGEMENT_CONSUMER_INSTANCE"):
+        world.ingest.run()
+    assert len(left) == 1
 
 
 def test_a_crash_before_the_commit_loses_and_doubles_nothing(world, monkeypatch):
