@@ -31,7 +31,8 @@ from engagement.settings import Settings
 
 log = structlog.get_logger()
 
-WAIT_SECONDS = 0.25
+PAUSE_SECONDS = 0.1
+"""Rest after the client's queue was emptied."""
 FIRST_BATCH, LAST_BATCH = 100, 2000
 BATCH_BYTES = 16 << 20
 """What one fetch from the client's queue may bring: the number of messages asked for follows their size."""
@@ -72,6 +73,7 @@ class Ingest:
     _window: TimeWindow = field(init=False)
     _partitions: dict[Key, Partition] = field(default_factory=dict)
     _batch: int = FIRST_BATCH
+    _drained: bool = False
     _assigned_once: bool = False
     _measured_at: float = float("-inf")
     _rechecked_at: float = float("-inf")
@@ -85,6 +87,9 @@ class Ingest:
 
     def run(self, *, until_idle: bool = False) -> None:
         """Read, buffer, write, until told to stop; raises WrongTopic for a topic that breaks the contract, ConsumerFailed."""
+        import pyarrow.compute
+        import pyarrow.parquet  # noqa: F401 - loaded before the group counts on us: the first batch would wait for it
+
         topics = kafka.Topics(self.settings)
         self._require_topics(topics)
         protocols = kafka.group_protocols(self.settings)
@@ -129,7 +134,7 @@ class Ingest:
             self._drive(partition)
         self._recheck()
         self._measure()
-        self._take(self._consumer.consume(self._batch, WAIT_SECONDS))
+        self._take(self._fetched())
         for partition, why in self._policy.due(self._partitions.values(), self.clock()):
             self._advance(partition, protocol.Close(why))
             self._drive(partition)
@@ -263,6 +268,18 @@ class Ingest:
 
     # Reading.
 
+    def _fetched(self) -> list[Any]:
+        """What the client's queue holds, at most a batch.
+
+        The client never waits for more: while it did, it would fetch on, and a batch of ten-megabyte records would fill
+        memory without a bound. The queue itself is bounded.
+        """
+        if self._drained:
+            self.stop.wait(PAUSE_SECONDS)
+        messages: list[Any] = self._consumer.consume(self._batch, 0)
+        self._drained = len(messages) < self._batch
+        return messages
+
     def _take(self, messages: list[Any]) -> None:
         self._performer.begin_turn()
         found: dict[Key, list[Any]] = {}
@@ -272,17 +289,19 @@ class Ingest:
                 found.setdefault((message.topic(), message.partition()), []).append(message)
             else:
                 troubles.append(message)
-        size = sum(self._add(key, taken) for key, taken in found.items())
+        count = len(messages) - len(troubles)
+        messages.clear()
         if found:
+            size = sum(self._add(key, found.pop(key)) for key in list(found))
             self._report.broker(None)
-            count = len(messages) - len(troubles)
             self._batch = max(1, min(LAST_BATCH, BATCH_BYTES * count // size))
-        for message in troubles:
+        for message in sorted(troubles, key=kafka.is_end_of_log, reverse=True):  # an end was met before whatever moves the partition
             self._meet(message)
 
     def _add(self, key: Key, messages: list[Any]) -> int:
         """Buffer records of one partition; returns their size in bytes."""
         records = kafka.records(messages)
+        messages.clear()  # they hold the bytes a second time
         partition = self._partitions.get(key)
         if partition is not None and isinstance(state := partition.state, Reading):
             records = news(records, state.end)
@@ -316,7 +335,7 @@ class Ingest:
 
         error = message.error()
         partition = self._partitions.get((message.topic(), message.partition()))
-        if error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 - the library's own public name for it
+        if kafka.is_end_of_log(message):
             if partition is not None:
                 self._reach_end(partition, message.offset())
         elif error.code() == KafkaError._AUTO_OFFSET_RESET:  # noqa: SLF001

@@ -171,6 +171,13 @@ def known_end(consumer: Any, topic: str, number: int) -> int:
     return int(high)
 
 
+def is_end_of_log(message: Any) -> bool:
+    """Whether the client reports that it met a partition's end, in place of a record."""
+    from confluent_kafka import KafkaError
+
+    return bool(message.error().code() == KafkaError._PARTITION_EOF)  # noqa: SLF001 - the library's own public name for it
+
+
 def is_fatal(error: Any) -> bool:
     """Whether the client does nothing any more after this error; the event that says so is not marked as fatal itself."""
     from confluent_kafka import KafkaError

@@ -18,6 +18,7 @@ and counts as not sent.
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -49,7 +50,7 @@ class Address:
     def parse(text: str) -> Address | None:
         """The address a text names, None where it names none."""
         found = _ADDRESS.fullmatch(text)
-        return found and Address(found["id"], int(found["partition"]), int(found["offset"]))
+        return found and Address(sys.intern(found["id"]), int(found["partition"]), int(found["offset"]))
 
 
 def replay_of(headers: Headers | None) -> Address | None:

@@ -2,7 +2,7 @@
 
 Nothing is remembered between runs. A letter is replayed when the lake says so (`letters`), or when the part of
 the log that ingest has not read yet, from the lake's end to the log's, holds its header. That part is read
-without regard to transactions: one that somebody left open hides nothing. The lake is read first, so what ingest
+without regard to transactions: one that somebody left open hides nothing. The lake is listed first, so what ingest
 moves over meanwhile is seen twice, never not at all. Replays of one lake wait for each other.
 
 A run that is killed is simply run again. What this does not cover: a request that the broker took from a killed
@@ -73,10 +73,10 @@ def replay(
         total = found.count(request.selection)
         if not total:
             return Report()
-        rows = list(found.replays(found.since(request.selection)))
         unread, partitions = read_tails(settings, found.ends(), {} if request.again else found.doubts(), progress)
+        known = Replays(found.replays(found.since(request.selection)), unread)
         outbox = Nowhere() if request.dry_run else Outbox(settings)
-        work = _Work(request, Replays(rows, unread), Route(settings.topics, request.to, partitions), outbox, trouble)
+        work = _Work(request, known, Route(settings.topics, request.to, partitions), outbox, trouble)
         for letter in found.letters(request.selection):
             progress("dead letters", work.report.selected, total)
             work.treat(letter)

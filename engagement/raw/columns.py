@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     import numpy as np
     import pyarrow as pa
 
+JOINED_BYTES = 8 << 20
+"""Larger chunks are judged record by record: joined, they would stand in memory twice more."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _NOTHING = Wire(None, None, None, None)  # type: ignore[arg-type]
 """Stands for a reject: all columns null. Its mandatory fields are absent, which no decoded event's are."""
@@ -203,8 +205,8 @@ def _unclear_bytes(payloads: Sequence[bytes | None]) -> list[int]:
     """Places of records whose nesting or UTF-8 the strict decoder may not have judged, in what it skipped."""
     large = [place for place, payload in enumerate(payloads) if payload and len(payload) > contract.SHALLOW_BYTES]
     unclear = [place for place in large if contract.too_deep(payloads[place] or b"")]
-    joined = b"\n".join(payload or b"" for payload in payloads)
-    if not _is_utf8(joined):
+    small = sum(map(len, filter(None, payloads))) <= JOINED_BYTES
+    if not small or not _is_utf8(b"\n".join(payload or b"" for payload in payloads)):
         unclear += [place for place, payload in enumerate(payloads) if not _is_utf8(payload or b"")]
     return unclear
 

@@ -192,6 +192,7 @@ def world(tmp_path, monkeypatch):
     found = Consumer(log, lake=lake)
     monkeypatch.setattr(consumer_module.kafka, "Topics", lambda _settings: log)
     monkeypatch.setattr(consumer_module.kafka, "consumer", lambda _settings, _protocol: found)
+    monkeypatch.setattr(consumer_module, "PAUSE_SECONDS", 0)
     ingest = Ingest(lake_helpers.settings_of(tmp_path), lake, lake_format, clock=lambda: now[0])
     ingest._consumer, ingest._performer = found, Performer(log, lake, ingest.clock)
     return World(ingest, log, found, lake, now)
