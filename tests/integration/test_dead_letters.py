@@ -24,6 +24,7 @@ from engagement.ingest.consumer import Ingest
 from engagement.ingest.kafka import Topics
 from engagement.ingest.letters import Address, replay_of
 from engagement.lake import open_lake
+from engagement.raw import files
 from engagement.raw.names import REPLAY_HEADER
 
 GOOD = {"event_id": "0f8fad5b-d9cb-469f-a165-70867728950e", "user_id": "u1", "event_type": "tap", "timestamp": None}
@@ -358,6 +359,26 @@ def test_what_the_broker_refuses_for_its_size_is_told_and_its_neighbours_are_sen
     assert len(replays_in(log_of(kafka_settings))) == 40, "each would fit alone; several in one batch would not"
     limit(kafka_settings, session, 1_000_000)
     replay(sent=1, already_replayed=40)
+
+
+def test_an_object_that_cannot_be_read_is_made_up_for_by_the_log_as_long_as_it_can(kafka_settings, run, replay):
+    session = f"{kafka_settings.topic_prefix}session"
+    produce(kafka_settings, [(session, 1, b"{", b"u1", [])])
+    read_to_the_end(kafka_settings)
+    replay(sent=1)
+    read_to_the_end(kafka_settings)
+    lake, _ = open_lake(kafka_settings)
+    (chain, start), (_, last) = sorted(files.names(lake))
+    assert (start, last) == (0, 1)
+    lake.path(chain.key(last)).write_bytes(b"damaged")
+    replay(sent=0, already_replayed=1)
+    admin = AdminClient({"bootstrap.servers": kafka_settings.kafka_bootstrap_servers})
+    for future in admin.delete_records([TopicPartition(session, 1, 2)]).values():
+        future.result()
+    line = run("replay", code=1).splitlines()[-1]
+    assert line.startswith(f"engagement: {chain.key(last)} ")
+    assert line.endswith("replays may hide there, --again sends anyway")
+    replay("--again", sent=1)
 
 
 def test_ten_megabytes_that_came_in_compressed_go_back_under_the_same_limit(kafka_settings, replay):
