@@ -11,7 +11,8 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from engagement.ingest.kafka import BrokerUnavailable, Topics, silent
+from engagement.connection import client
+from engagement.ingest.kafka import BrokerUnavailable, Topics
 from engagement.raw.names import topic_chain
 from engagement.settings import Settings
 
@@ -56,20 +57,19 @@ def measure(settings: Settings, ends: Mapping[str, int], timeout: float) -> list
     from confluent_kafka import Consumer, KafkaException, TopicPartition
 
     ids = Topics(settings).ids(list(settings.topics), timeout)
-    consumer = Consumer(
-        settings.kafka_config(
-            **{
-                "group.id": f"{settings.consumer_group}-status",
-                "enable.auto.commit": False,
-                "enable.partition.eof": True,
-                "auto.offset.reset": "earliest",
-                "isolation.level": "read_committed",
-                # One record a partition is wanted, not what librdkafka would read ahead.
-                "fetch.message.max.bytes": 65536,
-                "queued.max.messages.kbytes": 1024,
-            }
-        ),
-        logger=silent(),
+    consumer = client(
+        Consumer,
+        settings,
+        {
+            "group.id": f"{settings.consumer_group}-status",
+            "enable.auto.commit": False,
+            "enable.partition.eof": True,
+            "auto.offset.reset": "earliest",
+            "isolation.level": "read_committed",
+            # One record a partition is wanted, not what librdkafka would read ahead.
+            "fetch.message.max.bytes": 65536,
+            "queued.max.messages.kbytes": 1024,
+        },
     )
     try:
         found = []

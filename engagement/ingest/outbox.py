@@ -10,7 +10,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from engagement.ingest.kafka import BrokerUnavailable, silent
+from engagement.connection import client
+from engagement.ingest.kafka import BrokerUnavailable
 from engagement.ingest.letters import Message
 from engagement.settings import Settings
 
@@ -70,8 +71,7 @@ class Outbox:
         from confluent_kafka import Producer
 
         chosen = {name: value for name, value in SENDING.items() if name not in self._settings.kafka}
-        config = self._settings.kafka_config(**chosen, **{"enable.idempotence": True, "acks": "all"}, **more)
-        return Producer(config, logger=silent())
+        return client(Producer, self._settings, {**chosen, "enable.idempotence": True, "acks": "all", **more})
 
     def _send_alone(self) -> None:
         self._wait()

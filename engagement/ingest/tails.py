@@ -10,10 +10,11 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+from engagement.connection import client
 from engagement.errors import PermanentError
 from engagement.ingest import headers
 from engagement.ingest.dead_letters import Place, Progress, no_progress
-from engagement.ingest.kafka import BrokerUnavailable, Topics, silent
+from engagement.ingest.kafka import BrokerUnavailable, Topics
 from engagement.ingest.letters import Address, replay_of
 from engagement.raw.index import UnreadableFile
 from engagement.settings import Settings
@@ -39,17 +40,16 @@ def read_tails(
         ids = Topics(settings).ids(list(settings.topics), ASK_SECONDS)
     except BrokerUnavailable as error:
         raise BrokerUnavailable(f"broker {settings.kafka_bootstrap_servers}: {error}") from error
-    consumer = Consumer(
-        settings.kafka_config(
-            **{
-                "group.id": f"{settings.consumer_group}-replay",
-                "enable.auto.commit": False,
-                "auto.offset.reset": "error",
-                "enable.partition.eof": True,
-                "isolation.level": "read_uncommitted",
-            }
-        ),
-        logger=silent(),
+    consumer = client(
+        Consumer,
+        settings,
+        {
+            "group.id": f"{settings.consumer_group}-replay",
+            "enable.auto.commit": False,
+            "auto.offset.reset": "error",
+            "enable.partition.eof": True,
+            "isolation.level": "read_uncommitted",
+        },
     )
     try:
         highs: dict[tuple[str, int], int] = {}
