@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from heapq import heappush, heappushpop
 from typing import TYPE_CHECKING, Any
 
 from engagement.errors import PermanentError, TransientError
@@ -117,14 +118,14 @@ class DeadLetters:
 
     def newest(self, selection: Selection, limit: int) -> list[Letter]:
         """The letters received last, newest first; opens no more objects than it must."""
-        found: list[Letter] = []
-        candidates = [raw for raw in self._files if selection.counts(raw)]
-        for raw in sorted(candidates, key=_last, reverse=True):
-            if len(found) >= limit and _last(raw) < found[-1].received_at:
+        newest: list[tuple[datetime, Address, Letter]] = []
+        for raw in sorted((raw for raw in self._files if selection.counts(raw)), key=_last, reverse=True):
+            if len(newest) == limit and _last(raw) < newest[0][0]:
                 break
-            found = sorted([*found, *self._letters(raw, selection)], key=lambda letter: (letter.received_at, letter.address), reverse=True)
-            found = found[:limit]
-        return found
+            for letter in self._letters(raw, selection):
+                push = heappush if len(newest) < limit else heappushpop
+                push(newest, (letter.received_at, letter.address, letter))
+        return [letter for *_, letter in sorted(newest, reverse=True)]
 
     def at(self, addresses: Iterable[Address]) -> list[Letter]:
         """The letters of these addresses, in their order; raises PermanentError for one that is none."""
