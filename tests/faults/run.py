@@ -37,6 +37,7 @@ class Result:
     """What a run did and what it found."""
 
     seed: int
+    protocol: str
     faults: Counter[str]
     hard: Counter[str]
     said: Counter[str]
@@ -55,7 +56,7 @@ class Result:
     def __str__(self) -> str:
         counted = self.findings.counted
         lines = [
-            f"seed {self.seed}: {sum(self.faults.values())} faults in {self.seconds:.0f} s",
+            f"seed {self.seed}, group protocol {self.protocol}: {sum(self.faults.values())} faults in {self.seconds:.0f} s",
             "faults: " + _counts(self.faults),
             "hard places: " + ", ".join(f"{self.hard[place]} {place}" for place in HARD_PLACES),
             "said by the processes: " + _counts(self.said),
@@ -108,7 +109,7 @@ class Run:
                 self._crew.end()
                 log.close()
         self._hard["fences"] = self._fences()
-        return Result(self.seed, self._faults, self._hard, self._crew.events(), findings, time.monotonic() - self._began)
+        return Result(self.seed, self._protocol, self._faults, self._hard, self._crew.events(), findings, time.monotonic() - self._began)
 
     def _settings(self) -> Settings:
         settings = settings_module.load(
