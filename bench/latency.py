@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import subprocess
 import sys
 import tempfile
@@ -22,6 +21,8 @@ import time
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+
+import measure
 
 from engagement.stack import jars, processes
 from engagement.stack.broker import Broker
@@ -51,7 +52,7 @@ def main() -> int:
     asked = options.parse_args()
     if jars.main([]):
         return 1
-    print(f"{machine()}, load {os.getloadavg()[0]:.1f} before, {datetime.now(UTC):%Y-%m-%d %H:%M} UTC, {asked.rate:g} events/s")
+    print(f"{measure.machine()}, load {os.getloadavg()[0]:.1f} before, {datetime.now(UTC):%Y-%m-%d %H:%M} UTC, {asked.rate:g} events/s")
     print("flush_s  " + "  ".join(COLUMNS))
     failed = False
     for flush in FLUSH_SECONDS:
@@ -108,30 +109,22 @@ def pss_kib(pid: int) -> int:
 
 
 def environment(folder: Path, bootstrap: str, flush: int) -> dict[str, str]:
-    """The caller's environment without their settings: a measurement must not depend on them, nor reach their lake."""
+    """Of the demo: a folder, free ports and a broker of its own."""
     dagster, dashboard, metrics = processes.free_ports(HOST, 3)
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith("ENGAGEMENT_")}
-    return inherited | {
-        "ENGAGEMENT_STATE_DIR": str(folder / "state"),
-        "ENGAGEMENT_LAKE_URL": str(folder / "lake"),
-        "ENGAGEMENT_KAFKA_BOOTSTRAP_SERVERS": bootstrap,
-        "ENGAGEMENT_FLUSH_SECONDS": str(flush),
-        "ENGAGEMENT_DAGSTER_PORT": str(dagster),
-        "ENGAGEMENT_DASHBOARD_PORT": str(dashboard),
-        "ENGAGEMENT_METRICS_PORT": str(metrics),
-    }
+    return measure.clean_environment(
+        ENGAGEMENT_STATE_DIR=str(folder / "state"),
+        ENGAGEMENT_LAKE_URL=str(folder / "lake"),
+        ENGAGEMENT_KAFKA_BOOTSTRAP_SERVERS=bootstrap,
+        ENGAGEMENT_FLUSH_SECONDS=str(flush),
+        ENGAGEMENT_DAGSTER_PORT=str(dagster),
+        ENGAGEMENT_DASHBOARD_PORT=str(dashboard),
+        ENGAGEMENT_METRICS_PORT=str(metrics),
+    )
 
 
 def show(value: float | None) -> str:
     """A number, or a dash for what was never seen."""
     return "-" if value is None else f"{value:g}"
-
-
-def machine() -> str:
-    """Cores, memory and processor of this machine."""
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    models = [line.partition(":")[2].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
-    return f"{os.cpu_count()} cores, {memory:.0f} GiB, {models[0] if models else platform.machine()}"
 
 
 if __name__ == "__main__":

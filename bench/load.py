@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import secrets
+import signal
 import sys
 import tempfile
 import time
@@ -56,6 +57,7 @@ def log(count: int, *, slim: bool = True) -> Iterator[Log]:
     """A broker whose three topics hold so many events, until the block ends; raises SystemExit where the jars do not come."""
     if jars.main([]):
         raise SystemExit(1)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # the folder holds gigabytes: it goes however this ends
     with tempfile.TemporaryDirectory(prefix="engagement-bench-") as scratch, Broker(Path(scratch) / "kafka") as broker:
         settings = settings_module.load({}, Path(scratch), kafka_bootstrap_servers=broker.bootstrap)
         topics.ensure(settings)
