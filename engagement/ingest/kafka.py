@@ -214,13 +214,3 @@ def _unavailable(error: Any, cause: str | None) -> BrokerUnavailable:
 def _hex(topic_id: Any) -> str:
     bits = (topic_id.get_most_significant_bits(), topic_id.get_least_significant_bits())
     return "".join(f"{half % (1 << 64):016x}" for half in bits)
-
-
-def silent() -> Any:
-    """A logger that swallows librdkafka's own lines: every error reaches us as a value and is told once."""
-    import logging
-
-    logger = logging.getLogger("engagement.librdkafka")
-    logger.addHandler(logging.NullHandler())
-    logger.propagate = False
-    return logger
