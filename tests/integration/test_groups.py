@@ -285,6 +285,24 @@ def test_a_topic_made_anew_while_no_consumer_runs_is_another_topic(crew: Crew) -
     assert_two_chains(settings, old, new)
 
 
+def test_what_was_only_buffered_of_a_topic_made_anew_is_never_written_as_its_successors(crew: Crew, protocol: dict[str, str]) -> None:
+    """Under the classic protocol nobody tells the member, and the client fetches on at the old offsets: only the flush finds out."""
+    settings = crew.settings
+    member = crew.join(NEVER, **protocol, ENGAGEMENT_KAFKA__topic__metadata__refresh__interval__ms="1000")
+    produce(settings, 0, 100)
+    eventually(lambda: member.read() == 300, 60)
+    recreate(settings)
+    produce(settings, 1000, 200)
+    eventually(lambda: member.read() > 300, 60)
+    member.leave()
+    assert member.events("topic_recreated", "partition_waits")
+    crew.join()
+    everything = len(log_of(settings))
+    eventually(lambda: len(rows_of(settings)) >= everything, 60, 0.5)
+    crew.members[1].leave()
+    assert_exactly_the_log(settings)
+
+
 @pytest.mark.parametrize("flush", ["3", NEVER])
 def test_partitions_that_were_lost_are_never_written(crew: Crew, protocol: dict[str, str], flush: str) -> None:
     """Stopped longer than its session, with records buffered: whether they are due at once when it wakes or not."""
