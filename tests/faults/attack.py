@@ -18,6 +18,8 @@ from faults.plan import Fault
 
 RETARGET_SECONDS = 12.0
 SLOW_SECONDS = 1.5
+STALL_PATIENCE_SECONDS = 30.0
+"""One that stalls while it gives a partition back is waited for by the group, under the older protocol for ever."""
 HELD = ("stop", "stall", "twice", "cut")
 """What is over only when another process has taken the place of the one that was held."""
 
@@ -38,7 +40,7 @@ class World:
 
 @dataclass(slots=True)
 class Attack:
-    """`begin`, then `hit` until it says so, then `finish`."""
+    """`choose` its victim, `begin`, then `hit` until it says so, then `finish`."""
 
     fault: Fault
     world: World
@@ -53,14 +55,20 @@ class Attack:
     def __str__(self) -> str:
         return self.fault.kind.name + (f" of {self.child.number}" if self.child else "")
 
-    def begin(self, taken: list[Child]) -> None:
-        """Start what needs no point; arm the rest against a process that no other fault of the step goes to."""
+    def choose(self, taken: list[Child]) -> None:
+        """A process that has something to write and that no other fault of the step goes to; before any of them begins."""
+        if self.fault.kind.point or self.fault.kind.then or self.fault.kind.name == "leave":
+            found = self.world.wait("somebody has a partition", lambda: self._victims(taken))
+            self.child = found[self.fault.target % len(found)]
+
+    def begin(self) -> None:
+        """Start what needs no point; arm the rest."""
         crew, broker = self.world.crew, self.world.broker
         match self.fault.kind.name:
             case "join":
                 self.child = crew.start()
             case "leave":
-                self.child = self._victim(taken)
+                assert self.child
                 crew.ask_to_leave(self.child)
             case "broker_restart" | "broker_kill" as name:
                 if name == "broker_kill" and broker.pid:
@@ -68,7 +76,8 @@ class Attack:
                 broker.stop()
                 broker.start()
             case _:
-                self._aim(taken)
+                assert self.child
+                self._aim(self.child)
 
     def hit(self, taken: list[Child]) -> bool:
         """Whether the fault has struck; kills and stops at that moment."""
@@ -106,9 +115,8 @@ class Attack:
                     self.world.wait(f"{zombie.number} is told", lambda zombie=zombie: zombie.answered(self.key))
                     self.world.hard["stops past the session timeout in the window"] += kind.in_window and kind.then != "stall"
 
-    def _aim(self, taken: list[Child]) -> None:
-        kind = self.fault.kind
-        child = self.child = self._victim(taken)
+    def _aim(self, child: Child) -> None:
+        kind, self.child = self.fault.kind, child
         self._since, self._asked_at = len(child.heard), time.monotonic()
         if kind.point in ("list", "footer"):  # it looks for the place to go on only after a failure
             child.tell(arm="before", do="error")
@@ -116,19 +124,17 @@ class Attack:
             child.tell(arm=kind.point, do=kind.do, seconds=SLOW_SECONDS)
 
     def _aim_elsewhere(self, child: Child, taken: list[Child]) -> None:
-        """It lost its partitions, it seems."""
-        child.tell(disarm=True)
-        self.world.wait("it obeys", lambda: child.find("disarmed", self._since))
-        if not child.find("reached", self._since, point=self.fault.kind.point):
-            self._aim([*taken, child])
+        """It lost its partitions, it seems; no other one is waited for, since what another fault holds may be in the way."""
+        self._asked_at = time.monotonic()
+        found = self._victims([*taken, child])
+        if found:
+            child.tell(disarm=True)
+            self.world.wait("it obeys", lambda: child.find("disarmed", self._since))
+            if not child.find("reached", self._since, point=self.fault.kind.point):
+                self._aim(found[self.fault.target % len(found)])
 
-    def _victim(self, taken: list[Child]) -> Child:
-        """One that has something to write."""
-        crew = self.world.crew
-        found: list[Child] = self.world.wait(
-            "somebody has a partition", lambda: [child for child in crew.living if child.holds() and child not in taken]
-        )
-        return found[self.fault.target % len(found)]
+    def _victims(self, taken: list[Child]) -> list[Child]:
+        return [child for child in self.world.crew.living if child.holds() and child not in taken]
 
     def _strike(self, child: Child) -> None:
         kind, hard = self.fault.kind, self.world.hard
@@ -157,7 +163,8 @@ class Attack:
             wait(f"another process goes on after {key}", lambda: crew.others_went_on(key, child, self._heard))
             return []
         if kind.then != "twice":
-            wait(f"another process claims {key}", lambda: crew.claimed(key, [child]))
+            until = time.monotonic() + STALL_PATIENCE_SECONDS if kind.then == "stall" else float("inf")
+            wait(f"another process claims {key}", lambda: crew.claimed(key, [child]) or time.monotonic() > until)
             return []
         return self._second_zombie(child, key)
 

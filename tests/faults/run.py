@@ -143,7 +143,9 @@ class Run:
             return [other.child for other in attacks if other is not attack and other.child]
 
         for attack in attacks:
-            attack.begin(taken(attack))
+            attack.choose(taken(attack))
+        for attack in attacks:
+            attack.begin()
         self._wait("all are hit", lambda: not [attack for attack in attacks if not attack.hit(taken(attack))])
         while len(self._crew.living) < CREW:
             self._crew.start()
