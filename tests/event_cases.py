@@ -32,7 +32,8 @@ def times(moment: datetime) -> Iterator[Case]:
     yield _time(moment, f"{moment + timedelta(minutes=5):%Y-%m-%dT%H:%M:%S}+00:05", moment)
     day = local[:10]
     for text in (
-        local, day, f"{local}.Z", f"{local},5Z", f"{local}+24:00", f"{local}+23:60", f"{local}+0100",
+        local, day, f"{local}.Z", f"{local},5Z", f"{local}+24:00", f"{local}+23:60", f"{local}+01:60", f"{local}+01:99", f"{local}-00:60",
+        f"{local}+0100",
         f"{local}+01", f"{local}+1:00", f"{local}UTC", f"{local} Z", f" {local}Z", f"{local}Z ", f"{local}Z\n", f"{local}+01:00:00",
         f"{local}Z+01:00", f"{local}\u2212 01:00", f"{local}\u221201:00", f"{day}T10:00Z", f"{day}T10Z", f"{day}T24:00:00Z",
         f"{day}T23:59:60Z", f"{day}T10:60:00Z", f"{day}T10:00:61Z", f"{day}T1:00:00Z", f"{day}T-1:00:00Z", f"{day}_10:00:00Z",

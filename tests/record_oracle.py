@@ -67,9 +67,9 @@ def judge_time(micros: int, received: int, start: int, *, skew: int, lateness: i
     return None
 
 
-def parsed(text: str) -> Any:
+def parsed(text: str, deepest: int = DEEPEST) -> Any:
     """The JSON value, of repeated names the last; an Ellipsis where the text is none (it can be no value)."""
-    if depth(text) > DEEPEST:
+    if depth(text) > deepest:
         return ...
     try:
         value = json.loads(text, parse_int=Number, parse_float=Number, parse_constant=_no_constant)
