@@ -135,6 +135,12 @@ def test_a_recorded_gap_warns_for_some_days_and_stays_listed(log):
     assert rows(found, "gap_table")[0]["to"] == (NOW - timedelta(days=8)).isoformat()
 
 
+@pytest.mark.parametrize(("days", "passed"), [(6.9, False), (7.1, True)])
+def test_a_gap_is_recent_for_a_week_after_the_log_went_on(days, passed):
+    chain = ChainAudit("c", 9, 1, 0, 0, 5, 0, gaps=(Gap(0, 4, None, NOW - timedelta(days=days)),))
+    assert raw.judge(Audit((chain,)), NOW).passed == passed
+
+
 def test_damage_is_an_error_even_beside_a_recent_gap():
     chain = ChainAudit("c", 9, 1, 0, 0, 5, 0, gaps=(Gap(0, 4),))
     broken = audit.examine("c/5e5e5e5e-00000", [files.RawFile(topic_chain("c", "5e" * 16, 0), 4, 5, 0)])
