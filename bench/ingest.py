@@ -23,6 +23,8 @@ import measure
 from load import Log, log
 from peers import connect, spark
 
+from engagement.errors import EngagementError
+
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -92,7 +94,7 @@ CONTENDERS = {
 
 
 def main() -> int:
-    """Measure and print a table, or one JSON object."""
+    """Measure and print a table, or one JSON object, of all that did not fail; 1 where something did."""
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     options.add_argument("--events", type=int, default=2_000_000)
     options.add_argument("--only", default=",".join(CONTENDERS), help="comma-separated: " + ",".join(CONTENDERS))
@@ -101,27 +103,35 @@ def main() -> int:
     options.add_argument("--json", action="store_true")
     asked = options.parse_args()
     names = asked.only.split(",")
+    if unknown := set(names) - set(CONTENDERS):
+        options.error(f"--only {','.join(sorted(unknown))}: not one of {', '.join(CONTENDERS)}")
     with log(asked.events, slim=not asked.full) as loaded:
         found: dict[str, list[Result]] = {name: [] for name in names}
         for _ in range(asked.runs):
             for name in names:
-                found[name].append(measured(name, loaded))
-    best = {name: min(results, key=lambda result: result.usage.cpu - result.usage.start_cpu) for name, results in found.items()}
-    print(as_json(loaded, best) if asked.json else as_table(loaded, best, asked.runs))
-    return 0
+                found[name] += measured(name, loaded)
+    best = {name: min(results, key=lambda result: result.usage.cpu - result.usage.start_cpu) for name, results in found.items() if results}
+    if best:
+        print(as_json(loaded, best) if asked.json else as_table(loaded, best, asked.runs))
+    return 0 if all(len(results) == asked.runs for results in found.values()) else 1
 
 
-def measured(name: str, read: Log) -> Result:
-    """One run into a new folder, which is deleted; its rows must be the events."""
+def measured(name: str, read: Log) -> list[Result]:
+    """One run into a new folder, which is deleted; nothing, told on stderr, where it failed or its rows are not the events."""
+    contender = CONTENDERS[name]
     with tempfile.TemporaryDirectory(prefix=f"{name}-", dir=read.folder) as folder:
-        usage = CONTENDERS[name].run(read, Path(folder))
-        rows = CONTENDERS[name].rows(Path(folder))
-        files = measure.parquet_files(Path(folder))
-        result = Result(read.events, usage, sum(size for size, _ in files), len(files))
+        try:
+            usage = contender.run(read, Path(folder))
+        except (measure.Failed, EngagementError) as error:
+            print(f"{name} failed: {error}", file=sys.stderr)
+            return []
+        rows, files = contender.rows(Path(folder)), measure.parquet_files(Path(folder))
     if rows != read.events:
-        raise measure.Failed(f"{name} wrote {rows:,} rows of {read.events:,} events")
+        print(f"{name} failed: it wrote {rows:,} rows of {read.events:,} events", file=sys.stderr)
+        return []
+    result = Result(read.events, usage, sum(size for size, _ in files), len(files))
     print(f"{name}: {result.rate:,.0f} events per CPU-second, {usage.wall:.1f} s", file=sys.stderr)
-    return result
+    return [result]
 
 
 def as_table(read: Log, best: dict[str, Result], runs: int) -> str:

@@ -5,7 +5,6 @@ pyspark is not among the locked packages of the pipeline, so it lies in the cach
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 import tempfile
@@ -36,13 +35,15 @@ def run(settings: Settings, folder: Path) -> measure.Usage:
 
 
 def pyspark() -> Path:
-    """The folder with pyspark, installed on first use; it appears whole or not at all."""
+    """The folder with pyspark, installed on first use; it appears whole or not at all. Raises Failed."""
     target = cache_folder() / f"pyspark-{VERSION}"
     if not target.is_dir():
         print(f"bench: installing pyspark {VERSION} (about 320 MB) into {target}…", file=sys.stderr)
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".fetching-", dir=target.parent) as scratch:
             command = [sys.executable, "-m", "uv", "pip", "install", "-q", "--python", sys.executable, "--no-deps", "--require-hashes"]
-            subprocess.run([*command, "--target", f"{scratch}/done", "-r", str(REQUIREMENTS)], check=True, env=os.environ)
+            installed = subprocess.run([*command, "--target", f"{scratch}/done", "-r", str(REQUIREMENTS)], check=False)
+            if installed.returncode:
+                raise measure.Failed(f"pyspark {VERSION} could not be installed")
             Path(scratch, "done").rename(target)
     return target
