@@ -144,7 +144,7 @@ class Lake:
         except OSError as error:
             raise _unavailable(error, self.path(key)) from error
 
-    def put_new(self, key: str, data: bytes) -> Entry:
+    def put_new(self, key: str, data: bytes | memoryview) -> Entry:
         """Create the object, whole and durable, only if the name is free; raises AlreadyExists, OutcomeUnknown."""
         with self._temporary(key, data) as temp:
             try:
@@ -157,7 +157,7 @@ class Lake:
             except OSError as error:  # readers see it, but nobody knows whether it survives a power cut
                 raise OutcomeUnknown(f"{self.path(key)}: {error.strerror or error}") from error
 
-    def replace(self, key: str, data: bytes, expected: Entry | None) -> Entry:
+    def replace(self, key: str, data: bytes | memoryview, expected: Entry | None) -> Entry:
         """Replace the object whole, only if it still is the one noted in `expected` (None: still absent).
 
         Locally the comparison is safe only inside `lock` on the same key; raises Changed.
@@ -188,7 +188,7 @@ class Lake:
             yield
 
     @contextlib.contextmanager
-    def _temporary(self, key: str, data: bytes) -> Iterator[Path]:
+    def _temporary(self, key: str, data: bytes | memoryview) -> Iterator[Path]:
         """`data` durably in a temporary file, gone afterwards; the folder of `key` exists inside."""
         temp = self.root / TEMP_FOLDER / f"{os.getpid()}-{next(_temporaries)}-{key.replace('/', '~')[-180:]}"
         try:
@@ -203,7 +203,7 @@ class Lake:
             with contextlib.suppress(OSError):
                 temp.unlink(missing_ok=True)
 
-    def _fill(self, handle: IO[bytes], data: bytes) -> None:
+    def _fill(self, handle: IO[bytes], data: bytes | memoryview) -> None:
         handle.write(data)
         handle.flush()
         os.fsync(handle.fileno())

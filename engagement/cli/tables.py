@@ -46,7 +46,19 @@ def refresh(*, verbose: Annotated[bool, Flag] = False) -> None:
         for chunk in runs.refresh():
             line.update(f"refresh: {chunk} done")
             hours, days = hours + (0 if chunk.days else chunk.units), days + (chunk.units if chunk.days else 0)
+    _tell_unreadable(settings)
     print(f"refreshed {hours} hours and {days} days; nothing waits")
+
+
+def _tell_unreadable(settings: settings_module.Settings) -> None:
+    """Name raw objects that no table can have been made from (R11)."""
+    from engagement.lake import open_lake
+    from engagement.raw.index import RawIndex
+
+    index = RawIndex(open_lake(settings)[0], settings.state_dir)
+    for item in index.unreadable():
+        print(f"engagement: {item.key} {item.why}; its records are in no table", file=sys.stderr)
+    index.close()
 
 
 def backfill(

@@ -191,10 +191,9 @@ def _consumer_trouble(facts: Facts, settings: Settings, now: datetime) -> tuple[
             f"Start it with `engagement ingest`; it reads from {settings.kafka_bootstrap_servers} and loses nothing by the pause.",
             "If it runs elsewhere, ENGAGEMENT_HOST and ENGAGEMENT_METRICS_PORT say where this page looks.",
         )
-    if consumer.hangs:
-        return "The consumer answers but hangs: it has not read for over a minute.", ("Restart it: that loses nothing.",)
-    if consumer.heartbeat is not None and now - consumer.heartbeat > SILENT_AFTER:
-        silent = words(now - consumer.heartbeat)
+    quiet = now - consumer.heartbeat if consumer.heartbeat else timedelta()
+    silent = "over a minute" if consumer.hangs else words(quiet) if quiet > SILENT_AFTER else None
+    if silent:
         return f"The consumer answers but has not read for {silent}.", ("Its log says what it waits for; restarting it loses nothing.",)
     if consumer.stopped:
         partitions = f"{consumer.stopped} partition{'s' if consumer.stopped > 1 else ''}"

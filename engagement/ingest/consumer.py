@@ -88,7 +88,9 @@ class Ingest:
     def run(self, *, until_idle: bool = False) -> None:
         """Read, buffer, write, until told to stop; raises WrongTopic for a topic that breaks the contract, ConsumerFailed."""
         import pyarrow.compute
-        import pyarrow.parquet  # noqa: F401 - loaded before the group counts on us: the first batch would wait for it
+        import pyarrow.parquet
+
+        pyarrow.array([""])  # the first one loads pandas: all of it before the group counts on us, or the first batch would wait
 
         topics = kafka.Topics(self.settings)
         self._require_topics(topics)

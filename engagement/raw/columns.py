@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     import numpy as np
     import pyarrow as pa
 
-JOINED_BYTES = 8 << 20
-"""Larger chunks are judged record by record: joined, they would stand in memory twice more."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _NOTHING = Wire(None, None, None, None)  # type: ignore[arg-type]
 """Stands for a reject: all columns null. Its mandatory fields are absent, which no decoded event's are."""
@@ -203,17 +201,12 @@ def _plain_instants(texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
 
 def _unclear_bytes(payloads: Sequence[bytes | None]) -> list[int]:
     """Places of records whose nesting or UTF-8 the strict decoder may not have judged, in what it skipped."""
-    large = [place for place, payload in enumerate(payloads) if payload and len(payload) > contract.SHALLOW_BYTES]
-    unclear = [place for place in large if contract.too_deep(payloads[place] or b"")]
-    small = sum(map(len, filter(None, payloads))) <= JOINED_BYTES
-    if not small or not _is_utf8(b"\n".join(payload or b"" for payload in payloads)):
-        unclear += [place for place, payload in enumerate(payloads) if not _is_utf8(payload or b"")]
-    return unclear
+    large = contract.SHALLOW_BYTES
+    suspects = [place for place, payload in enumerate(payloads) if payload and (len(payload) > large or not payload.isascii())]
+    return [place for place in suspects if not _is_utf8(payload := payloads[place] or b"") or contract.too_deep(payload)]
 
 
 def _is_utf8(data: bytes) -> bool:
-    if data.isascii():
-        return True
     try:
         data.decode()
     except UnicodeDecodeError:

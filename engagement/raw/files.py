@@ -5,7 +5,6 @@ A footer holds everything that tells which units an object touches, so that nobo
 
 from __future__ import annotations
 
-import io
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -135,10 +134,11 @@ def last_link(lake: Lake, chain: Chain) -> Link | None:
     raise LakeUnavailable(f"{lake.path(chain.folder)}: its last object vanished at each of {LISTINGS} listings")
 
 
-def _encode(table: pa.Table, raw: RawFile) -> bytes:
+def _encode(table: pa.Table, raw: RawFile) -> memoryview:
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
-    sink = io.BytesIO()
+    sink = pa.BufferOutputStream()
     low_cardinality = ["kafka_topic", "kafka_topic_id", "event_type", "device_type", "device_model", "os_version", "locale",
                        "app_version", "country", "region", "city", "reject_reason"]  # fmt: skip
     rising = dict.fromkeys(("kafka_offset", "received_at", "event_time"), "DELTA_BINARY_PACKED")
@@ -151,7 +151,7 @@ def _encode(table: pa.Table, raw: RawFile) -> bytes:
     ) as writer:
         writer.write_table(table)
         writer.add_key_value_metadata({FOOTER_KEY: raw.to_json().encode()})
-    return sink.getvalue()
+    return memoryview(sink.getvalue())
 
 
 def _text(instant: datetime | None) -> str | None:
