@@ -69,10 +69,11 @@ def evaluate(instance: DagsterInstance, tables: Tables, cursor: str | None, now:
     with open_tables(tables.settings()) as opened:
         waiting = waits.compute(opened)
         new = opened.index.after(json.loads(cursor) if cursor else {})
+        unreadable = len(opened.index.unreadable())
     requests = plan(waiting, now, under_way(instance), past_runs(instance, "hours"), past_runs(instance, "days"))
     return SensorResult(
         run_requests=[run_request(request) for request in requests],
-        skip_reason=None if requests else SkipReason(_why_nothing(waiting)),
+        skip_reason=None if requests else SkipReason(_why_nothing(waiting, unreadable)),
         asset_events=materializations(new),
         cursor=_advanced(cursor, new),
     )
@@ -168,7 +169,9 @@ def _advanced(cursor: str | None, new: Iterable[RawFile]) -> str:
     return json.dumps(positions, sort_keys=True)
 
 
-def _why_nothing(waiting: waits.Waiting) -> str:
-    if not waiting:
-        return "nothing waits: every hour and day carries all raw records"
-    return f"{len(waiting.hours)} hours and {len(waiting.days)} days wait for a run under way or for their retry delay"
+def _why_nothing(waiting: waits.Waiting, unreadable: int) -> str:
+    if waiting:
+        return f"{len(waiting.hours)} hours and {len(waiting.days)} days wait for a run under way or for their retry delay"
+    if unreadable:
+        return f"nothing waits, but {unreadable} raw objects cannot be read: the check chains_whole of raw_events names them"
+    return "nothing waits: every hour and day carries all raw records"

@@ -239,3 +239,13 @@ def test_raw_events_are_reported_once_per_ingest_hour_while_the_cursor_is_kept(l
     assert first.asset_events[0].metadata["dagster/partition_row_count"].value == 2
     assert lake.tick(NOON, first.cursor).asset_events == []
     assert len(lake.tick(NOON, None).asset_events) == 1
+
+
+def test_a_raw_object_that_cannot_be_read_stops_no_hour_and_the_sensor_does_not_say_that_all_is_well(lake):
+    lake.arrive(NOON - timedelta(hours=1))
+    with open_tables(lake.settings) as context:
+        (entry,) = context.lake.list("raw")
+        context.lake.put_new(entry.key.replace("/00000000000000000000.", "/00000000000000000001."), b"torn")
+    assert lake.asked(NOON) == [("live", "2026-03-10-11:00", "2026-03-10-11:00")]
+    lake.settle()
+    assert "1 raw objects cannot be read" in lake.tick(NOON + timedelta(minutes=30)).skip_reason.skip_message

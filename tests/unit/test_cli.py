@@ -504,6 +504,17 @@ def test_an_imported_file_is_seen_by_query_after_refresh_and_goes_in_once(engage
     assert json.loads(engagement("query", sql, "--format", "json")[1]) == [{"events": 5, "counted": 5}]
 
 
+def test_refresh_names_a_raw_object_that_it_could_not_read(engagement, here):
+    with lake_helpers.tables_of(here) as context:
+        lake_helpers.write(context, [event(0, DAY)])
+        (entry,) = context.lake.list("raw")
+        context.lake.path(entry.key).write_bytes(b"torn")
+    code, out, err = engagement("refresh")
+    assert (code, out) == (0, "refreshed 0 hours and 0 days; nothing waits\n")
+    assert err.startswith(f"engagement: {entry.key} is no Parquet file")
+    assert err.endswith("its records are in no table\n")
+
+
 # ------------------------------------------------------------------------------------------------ status
 
 
