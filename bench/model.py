@@ -1,6 +1,6 @@
 """How far the commit protocol was searched: states, transitions and depth of the large worlds, each complete or to a bound.
 
-    .venv/bin/python bench/model.py [--states 3000000] [--only NAME] [--bugs]
+    .venv/bin/python bench/model.py [--states 1500000] [--only NAME] [--bugs]
 
 `--bugs` prints instead the shortest way in which each planted bug breaks an invariant. The worlds stand in
 `tests/model/cases.py`, what is searched in docs/exactly-once.md.
@@ -23,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 def main() -> int:
     """Search and print one line a world; 1 where an invariant broke."""
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    options.add_argument("--states", type=int, default=3_000_000, help="most states of one world")
+    options.add_argument("--states", type=int, default=1_500_000, help="most states of one world")
     options.add_argument("--only", default="", help="only worlds, or bugs, whose name has this in it")
     options.add_argument("--bugs", action="store_true", help="print the traces of the planted bugs")
     asked = options.parse_args()

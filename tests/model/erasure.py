@@ -18,9 +18,6 @@ class Forgetting(NamedTuple):
     days: tuple[int, ...] = ()
     """The days to fence."""
 
-    def __str__(self) -> str:
-        return self.step
-
 
 Moved = tuple[str, Forgetting, Shared]
 IDLE = Forgetting()

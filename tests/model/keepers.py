@@ -25,9 +25,6 @@ class Keeper(NamedTuple):
     seen: int = 0
     """Reader: rows visible when it began. Archive writer: length of the erasure list that it read."""
 
-    def __str__(self) -> str:
-        return self.step
-
 
 IDLE = Keeper()
 
@@ -55,7 +52,7 @@ class Keepers:
             yield "crashes", IDLE, shared
 
     def _chooses(self, me: Keeper, shared: Shared) -> Iterator[Moved]:
-        left = self.lake.uncovered(shared, me.raw)
+        left = [one for one in self.lake.uncovered(shared, me.raw) if one.start < one.end]  # an empty range covers nothing
         read = me.seen if self.rules.erasure == "list read first" else shared.listed
         days = tuple(Part(day, self._next(shared, day), ()) for day in sorted(set(self.size.hours)))
         if self.rules.archive == "overwrite":

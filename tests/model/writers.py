@@ -54,11 +54,6 @@ class Writer(NamedTuple):
     listing: tuple[Obj, ...] | None = None
     """What was there when a listing that is torn began."""
 
-    def __str__(self) -> str:
-        shown = type(self.state).__name__ if self.state else "unassigned"
-        held = machine.holds(self.state)
-        return f"{shown} [{held.start},{held.end})" if held else shown
-
 
 Moved = tuple[str, Writer, Shared]
 
