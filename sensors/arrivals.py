@@ -24,7 +24,7 @@ from dagster import (
     sensor,
 )
 
-from engagement.raw.files import RawFile
+from engagement.raw.footers import RawFile
 from engagement.tables import units, waits
 from engagement.tables.context import open_tables
 from resources import tags

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from engagement.errors import PermanentError, TransientError
 from engagement.ingest.letters import ERASED, Address, Letter, Replay, Replays, Selection, holds, replay_of
 from engagement.lake import Lake
-from engagement.raw.files import RawFile
+from engagement.raw.footers import RawFile
 from engagement.raw.index import UnreadableFile
 from engagement.raw.names import IMPORT_TOPIC, REPLAY_HEADER, Chain
 

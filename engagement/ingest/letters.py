@@ -23,7 +23,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from engagement.raw.files import RawFile
+from engagement.raw.footers import RawFile
 from engagement.raw.names import IMPORT_TOPIC, REPLAY_HEADER
 from engagement.raw.rows import FAMILIES, Headers
 

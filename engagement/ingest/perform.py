@@ -12,7 +12,7 @@ from typing import TypeVar
 from engagement.errors import PermanentError
 from engagement.ingest import kafka, protocol
 from engagement.lake import AlreadyExists, Lake, LakeUnavailable, OutcomeUnknown
-from engagement.raw import files
+from engagement.raw import files, footers
 from engagement.raw.coverage import Parts
 from engagement.raw.names import topic_chain
 from engagement.raw.rows import Batch
@@ -82,7 +82,7 @@ class Performer:
         except (LakeUnavailable, PermanentError) as error:
             return self._trouble(error)
 
-    def put(self, topic: str, number: int, claim: protocol.Put, batch: Batch | None) -> tuple[protocol.Event, files.RawFile | None]:
+    def put(self, topic: str, number: int, claim: protocol.Put, batch: Batch | None) -> tuple[protocol.Event, footers.RawFile | None]:
         """Publish the claim, without rows where it is a gap; with the object, if it is there."""
         chain = topic_chain(topic, claim.topic_id, number)
         issued = self.clock()

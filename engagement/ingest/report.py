@@ -15,7 +15,7 @@ import structlog
 from engagement.ingest import protocol
 from engagement.ingest.metrics import Metrics
 from engagement.ingest.partition import Key, Partition
-from engagement.raw.files import RawFile
+from engagement.raw.footers import RawFile
 
 log = structlog.get_logger()
 

@@ -23,8 +23,8 @@ from datetime import datetime
 from engagement.lake import Lake
 from engagement.raw.chain import Coverage
 from engagement.raw.coverage import Gap, Parts, Range
-from engagement.raw.files import RawFile
 from engagement.raw.findings import Audit, Backwards, ChainAudit, Duplicate, Finding, Hole, Miscounted, Overlap, Unreadable, UnreadablePart
+from engagement.raw.footers import RawFile
 from engagement.raw.index import RawIndex, UnreadableFile
 from engagement.raw.names import IMPORT_TOPIC, Chain
 

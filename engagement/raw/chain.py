@@ -24,15 +24,21 @@ class Link:
 class Coverage:
     """What archive parts hold of one chain: the ranges of whole raw objects, never min..max (R5).
 
-    `ranges` may come in any order and may touch; they are told apart, sorted, when the value is made by `of`.
+    `ranges` are in order and do not overlap; `of` sees to it.
     """
 
     ranges: tuple[Link, ...] = ()
 
     @staticmethod
     def of(ranges: Iterable[Link]) -> Coverage:
-        """The coverage of these ranges, in order."""
-        return Coverage(tuple(sorted(ranges)))
+        """The coverage of these ranges, in any order; only a broken archive has ranges that overlap."""
+        found: list[Link] = []
+        for link in sorted(ranges):
+            if found and link.start < found[-1].end:
+                found[-1] = Link(found[-1].start, max(found[-1].end, link.end))
+            else:
+                found.append(link)
+        return Coverage(tuple(found))
 
     def holds(self, start: int) -> bool:
         """Whether a raw object of this start lies in a covered range: readers ignore it."""

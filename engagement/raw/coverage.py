@@ -16,7 +16,7 @@ from typing import Any
 from engagement.errors import PermanentError
 from engagement.lake import Lake
 from engagement.raw.chain import NO_COVERAGE, Coverage, Link
-from engagement.raw.files import FOOTER_KEY
+from engagement.raw.footers import FOOTER_KEY
 from engagement.raw.names import Chain
 
 ARCHIVE = "archive"

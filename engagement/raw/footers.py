@@ -1,18 +1,82 @@
-"""Raw footers read with suspicion: an object counts only if its name, its footer and its rows agree.
+"""What a raw object's footer says, and reading it with suspicion: an object counts only if name, footer and rows agree.
 
-Parquet's own footer knows the number of rows and the least and greatest offset, so no row is opened. What it
-cannot show is damage inside the column data; whoever reads the rows finds that.
+A footer holds everything that tells which units an object touches, so that nobody opens rows to plan. Parquet's own
+footer knows the number of rows and the least and greatest offset. What neither can show is damage inside the column
+data; whoever reads the rows finds that.
 """
 
 from __future__ import annotations
 
+import json
+from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from engagement.errors import PermanentError
 from engagement.lake import Lake
-from engagement.raw.files import FOOTER_KEY, RawFile
-from engagement.raw.names import parse_key
+from engagement.raw.chain import Link
+from engagement.raw.names import Chain, parse_key
+
+FOOTER_KEY = b"engagement"
+
+
+@dataclass(frozen=True, slots=True)
+class RawFile:
+    """One raw object as its name and footer tell it.
+
+    `event_slots` maps slot starts to good rows; `gap` is the range of offsets that the log had already lost.
+    """
+
+    chain: Chain
+    start: int
+    end: int
+    rows: int
+    rejects: dict[str, int] = field(default_factory=dict)
+    event_slots: dict[datetime, int] = field(default_factory=dict)
+    gap: tuple[int, int] | None = None
+    first_received_at: datetime | None = None
+    last_received_at: datetime | None = None
+    source: str | None = None
+    """Name of the imported file."""
+    noticed: dict[str, int] = field(default_factory=dict)
+    """Good rows out of the ordinary, counted (`rows.Batch`)."""
+    size: int = field(default=0, compare=False)
+    """Bytes of the object just written; 0 where only the footer was read."""
+
+    @property
+    def key(self) -> str:
+        """Its key in the lake."""
+        return self.chain.key(self.start)
+
+    @property
+    def link(self) -> Link:
+        """Its claim."""
+        return Link(self.start, self.end)
+
+    @property
+    def ingest_hour(self) -> datetime | None:
+        """Hour of the first record's log-append time; None for a gap."""
+        return self.first_received_at and self.first_received_at.replace(minute=0, second=0, microsecond=0)
+
+    def to_json(self) -> str:
+        """The footer's text."""
+        return json.dumps({
+            "chain": self.chain.label, "start": self.start, "end": self.end, "rows": self.rows, "rejects": self.rejects,
+            "event_slots": {slot.isoformat(): rows for slot, rows in self.event_slots.items()}, "gap": self.gap,
+            "first_received_at": _text(self.first_received_at), "last_received_at": _text(self.last_received_at), "source": self.source,
+            "noticed": self.noticed,
+        })  # fmt: skip
+
+    @staticmethod
+    def from_json(text: str | bytes) -> RawFile:
+        """Read a footer's text."""
+        raw = json.loads(text)
+        return RawFile(
+            Chain.parse(raw["chain"]), raw["start"], raw["end"], raw["rows"], raw["rejects"],
+            {datetime.fromisoformat(slot): rows for slot, rows in raw["event_slots"].items()}, tuple(raw["gap"]) if raw["gap"] else None,
+            _instant(raw["first_received_at"]), _instant(raw["last_received_at"]), raw["source"], raw.get("noticed", {}),
+        )  # fmt: skip
 
 
 class Unreadable(PermanentError):
@@ -61,3 +125,11 @@ def disagreement(key: str, raw: RawFile, metadata: Any) -> str | None:
         if known is not None and known.has_min_max and not (raw.start <= known.min and known.max < raw.end):
             return f"claims offsets {raw.start} to {raw.end - 1}, and has rows of {known.min} to {known.max}"
     return None
+
+
+def _text(instant: datetime | None) -> str | None:
+    return None if instant is None else instant.isoformat()
+
+
+def _instant(text: str | None) -> datetime | None:
+    return None if text is None else datetime.fromisoformat(text)

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from engagement.lake import LAKE_JSON, Lake
 from engagement.raw import footers
-from engagement.raw.files import RawFile
+from engagement.raw.footers import RawFile
 from engagement.raw.names import RAW, Chain, parse_key
 
 _SCHEMA = """

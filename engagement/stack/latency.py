@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from engagement.lake import open_lake
-from engagement.raw.files import RawFile
+from engagement.raw.footers import RawFile
 from engagement.raw.index import RawIndex
 from engagement.settings import Settings
 from engagement.tables import units

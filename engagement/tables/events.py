@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from engagement.lake import Entry
-from engagement.raw.files import RawFile
+from engagement.raw.footers import RawFile
 from engagement.tables import engine, units
 from engagement.tables.context import TableContext
 from engagement.tables.objects import CODE_VERSION, Candidate, Outcome, publish

@@ -157,6 +157,12 @@ def test_interleaved_coverage_hides_only_what_it_holds():
     assert visible(links, NO_COVERAGE) == links
 
 
+def test_ranges_inside_of_each_other_hide_their_union():
+    coverage = Coverage.of([Link(0, 100), Link(10, 20), Link(90, 120)])
+    assert [coverage.holds(start) for start in (0, 15, 50, 110, 120)] == [True, True, True, True, False]
+    assert coverage.end == 120
+
+
 @given(st.sets(st.integers(0, 40)), st.integers(-1, 41))
 def test_coverage_holds_exactly_the_offsets_of_its_ranges(offsets, start):
     assert Coverage.of(Link(offset, offset + 1) for offset in offsets).holds(start) == (start in offsets)
