@@ -100,6 +100,15 @@ def test_again_sends_what_was_replayed_but_one_of_an_origin_alone(world, log, re
     assert [message.payload for message in log.sent] == [b"{", b"["]
 
 
+def test_again_sends_also_what_was_rejected_again_as_it_is(world, log, replay):
+    (origin,) = world.put([b"{"])
+    (rejected,) = world.put([(None, b"{", replay_of(origin))], 5)
+    meant = Selection(addresses=[rejected])
+    assert replay(selection=meant) == Report(1, unchanged=1)
+    assert replay(selection=meant, again=True).sent == {"session": 1}
+    assert [message.headers for message in log.sent] == [replay_of(origin)]
+
+
 def test_a_dry_run_counts_the_same_and_sends_nothing(world, log, replay):
     world.put([b"{", None])
     expected = Report(2, {"session": 1}, skipped_by_fix=1)
