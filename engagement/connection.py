@@ -17,6 +17,9 @@ from engagement.settings import Settings
 TELLING = ("_AUTHENTICATION", "_SSL", "_RESOLVE")
 """A wrong password, a certificate that is not trusted, a name that nobody knows: waiting alone does not mend them."""
 
+_HANDSHAKE = "in state SSL_HANDSHAKE"
+"""The first refusal of a certificate comes as a mere loss of the connection."""
+
 _WHERE = re.compile(r"^\S+://\S+/\S+: ")
 _WHEN = re.compile(r" \(after \d+ms in state .*\)$")
 
@@ -33,7 +36,7 @@ class Heard:
 
     def __call__(self, error: Any) -> None:
         """One error of the client; those that only say "away" are no cause."""
-        if error.name() in TELLING:
+        if error.name() in TELLING or _HANDSHAKE in error.str():
             self.cause = _WHEN.sub("", _WHERE.sub("", error.str()))
 
     def of(self, client: Any) -> str | None:

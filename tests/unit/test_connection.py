@@ -54,6 +54,12 @@ def test_a_broker_that_is_only_away_is_no_cause_and_an_old_cause_is_not_told_aga
     assert heard.of(Polled(heard, away)) is None
 
 
+def test_a_certificate_refused_for_the_first_time_comes_as_a_lost_connection_and_is_a_cause():
+    heard = Heard()
+    text = "ssl://127.0.0.1:9092/bootstrap: error:0A000086:SSL routines::certificate verify failed (after 7ms in state SSL_HANDSHAKE)"
+    assert heard.of(Polled(heard, Said("_TRANSPORT", text))) == "error:0A000086:SSL routines::certificate verify failed"
+
+
 @pytest.mark.parametrize(
     ("key", "said"),
     [
