@@ -20,6 +20,8 @@ Answer = TypeVar("Answer")
 
 TIMEOUT_SECONDS = 10.0
 TRY_SECONDS = 2.0
+LARGEST_BYTES = 1_000_000_000
+"""A record that grows beyond it when it is decompressed stops its partition: by default 4 kB of zstd were enough for that."""
 LAST_MILLIS = 253_402_300_799_999
 """End of the year 9999. Times outside of 1970-9999 come from records older than the topic's LogAppendTime; they are cut to it."""
 
@@ -145,6 +147,7 @@ def consumer(settings: Settings, protocol: str) -> Any:
         "enable.partition.eof": True,
         "isolation.level": "read_committed",
         "queued.max.messages.kbytes": 65536,
+        "receive.message.max.bytes": LARGEST_BYTES,
         "group.id": settings.consumer_group,
         "group.protocol": protocol,
         **({"group.instance.id": settings.consumer_instance} if settings.consumer_instance else {}),

@@ -71,6 +71,7 @@ def send(sender: Producer, topic: str, partition: int, records: list[Case]) -> N
 def plain_log(settings, *, headers: bool = True) -> tuple[dict[tuple, tuple], dict[tuple, int]]:
     """Every committed record by coordinates, and the end of each partition, as a plain client sees them."""
     group = {"group.id": "plain-reader", "enable.auto.commit": False, "isolation.level": "read_committed", "enable.partition.eof": True}
+    group["receive.message.max.bytes"] = 1_000_000_000
     consumer = Consumer({"bootstrap.servers": settings.kafka_bootstrap_servers, "auto.offset.reset": "error", **group})
     records, ends = {}, {}
     everything = [TopicPartition(topic, number, 0) for topic in settings.topics for number in range(settings.topic_partitions)]
@@ -222,6 +223,15 @@ def test_poison_records_of_10_mb_in_a_row_stop_nothing_and_fill_no_memory(kafka_
     _, peak = run_until_idle(kafka_settings, ENGAGEMENT_BUFFER_BYTES=str(128 << 20))
     assert_the_log(kafka_settings, numbered(topic, 0, sent), moment)
     assert 0 < peak < 1200, "a flush holds its 64 MB about five times; all 320 MB at once would be twice the limit"
+
+
+def test_four_kilobytes_that_grow_to_130_mb_stop_nothing(kafka_settings):
+    topic, moment = next(iter(kafka_settings.topics)), datetime.now(UTC).replace(microsecond=0)
+    good, bomb = Case("good", changed(moment), {}), Case("bomb", b"x" * 130_000_000, "bad_json")
+    roomy = {"message.max.bytes": 1_000_000_000, "batch.size": 1_000_000_000}
+    send(producer(kafka_settings, "zstd", **roomy), topic, 0, [good, bomb, good])
+    run_until_idle(kafka_settings)
+    assert_the_log(kafka_settings, numbered(topic, 0, [good, bomb, good]), moment)
 
 
 def test_header_names_that_are_no_text_reject_the_record_and_stop_nothing(kafka_settings, topics):
