@@ -344,6 +344,11 @@ class Ingest:
             if partition is not None and isinstance(partition.state, Reading):
                 self._advance(partition, protocol.OutOfRange())
                 self._drive(partition)
+        elif partition is not None and kafka.is_damaged(error):
+            self._advance(partition, protocol.Close("damaged"))
+            self._drive(partition)
+            if partition.key in self._partitions:
+                self._advance(partition, protocol.Trouble("log_unreadable", self.clock(), error.str()))
         elif kafka.is_name_taken(error):
             raise ConsumerFailed(f"another consumer runs under the same ENGAGEMENT_CONSUMER_INSTANCE: give each its own ({error.str()})")
         elif kafka.is_fatal(error):

@@ -181,6 +181,13 @@ def is_end_of_log(message: Any) -> bool:
     return bool(message.error().code() == KafkaError._PARTITION_EOF)  # noqa: SLF001 - the library's own public name for it
 
 
+def is_damaged(error: Any) -> bool:
+    """Whether the client cannot read what the broker sends of one partition: it can get no further there, others can."""
+    from confluent_kafka import KafkaError
+
+    return error.code() in (KafkaError._BAD_COMPRESSION, KafkaError._BAD_MSG, KafkaError.INVALID_MSG, KafkaError.MSG_SIZE_TOO_LARGE)  # noqa: SLF001
+
+
 def is_fatal(error: Any) -> bool:
     """Whether the client does nothing any more after this error; the event that says so is not marked as fatal itself."""
     from confluent_kafka import KafkaError

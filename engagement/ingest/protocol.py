@@ -193,7 +193,7 @@ class Took:
 
 @dataclass(frozen=True, slots=True)
 class Close:
-    """Time to write: `age`, `size`, `memory`; or the partition is taken from us: `revoked`, `shutdown`."""
+    """Time to write: `age`, `size`, `memory`, `damaged` (the log cannot be read any further); or the partition is taken from us: `revoked`, `shutdown`."""
 
     why: str
     leave: bool = False
@@ -226,7 +226,7 @@ class Taken:
 class Trouble:
     """An action failed, or nobody knows whether it did.
 
-    `why` is broker_away, lake_unavailable, lake_unreadable, unknown_outcome or ahead_of_log; `detail` is for people.
+    `why` is broker_away, log_unreadable, lake_unavailable, lake_unreadable, unknown_outcome or ahead_of_log; `detail` is for people.
     """
 
     why: str

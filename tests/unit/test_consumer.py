@@ -546,6 +546,16 @@ def test_until_idle_leaves_at_the_end_of_every_partition(world, monkeypatch):
     assert world.consumer.closed
 
 
+def test_what_comes_before_a_batch_that_cannot_be_read_is_written_and_the_partition_waits(world):
+    world.log.produce(3)
+    world.assign(0, 1)
+    world.turn()
+    world.ingest._take([Message(3, 0, problem=KafkaError(KafkaError._BAD_COMPRESSION))])
+    assert world.objects() == [(0, 3, 3, None)]
+    assert world.consumer.positions == {1: 0}
+    assert world.ingest.metrics.registry.get_sample_value("engagement_partition_stopped", {"topic": TOPIC, "partition": "0"}) == 1
+
+
 def fatal(code=KafkaError._FATAL):
     return Message(0, problem=KafkaError(code, "Fatal error: Broker: Invalid request", fatal=True))
 
