@@ -38,7 +38,7 @@ LARGE = 200_000
 # `LAW_EXAMPLES=50000 .venv/bin/python -m pytest tests/unit/test_any_record.py` draws that many new ones a test.
 EXAMPLES = os.environ.get("LAW_EXAMPLES")
 fuzzed = settings(
-    deadline=None, max_examples=int(EXAMPLES or 60), suppress_health_check=list(HealthCheck), derandomize=EXAMPLES is None, database=None
+    deadline=None, max_examples=int(EXAMPLES or 40), suppress_health_check=list(HealthCheck), derandomize=EXAMPLES is None, database=None
 )
 
 
