@@ -20,7 +20,7 @@ RETARGET_SECONDS = 12.0
 SLOW_SECONDS = 1.5
 STALL_PATIENCE_SECONDS = 30.0
 """One that stalls while it gives a partition back is waited for by the group, under the older protocol for ever."""
-HELD = ("stop", "stall", "twice", "cut")
+HELD = ("stop", "stall", "twice", "wins", "cut")
 """What is over only when another process has taken the place of the one that was held."""
 
 Wait = Callable[[str, Callable[[], Any]], Any]
@@ -113,7 +113,10 @@ class Attack:
             if self.key and kind.point != "linked":
                 for zombie in zombies:
                     self.world.wait(f"{zombie.number} is told", lambda zombie=zombie: zombie.answered(self.key))
-                    self.world.hard["stops past the session timeout in the window"] += kind.in_window and kind.then != "stall"
+                    stopped = kind.then == "twice" or (zombie is self.child and kind.then != "stall")
+                    self.world.hard["stops past the session timeout in the window"] += kind.in_window and stopped
+        elif self.key and kind.do in ("error", "full", "slow") and (named := parse_key(self.key)):
+            self.world.wait(f"somebody writes on after {self.key}", lambda: crew.wrote_on(named[0], self._heard))
 
     def _aim(self, child: Child) -> None:
         kind, self.child = self.fault.kind, child
@@ -145,7 +148,7 @@ class Attack:
             self.world.crew.stop(child)
         elif kind.name == "answer_lost":
             hard["unknown outcomes"] += 1
-        if kind.then == "twice":
+        if kind.then in ("twice", "wins"):
             for other in self.world.crew.living:
                 if other is not child:
                     other.tell(arm=kind.point, do=kind.do, key=self.key)
@@ -162,14 +165,17 @@ class Attack:
         if kind.point == "linked":
             wait(f"another process goes on after {key}", lambda: crew.others_went_on(key, child, self._heard))
             return []
-        if kind.then != "twice":
+        if kind.then not in ("twice", "wins"):
             until = time.monotonic() + STALL_PATIENCE_SECONDS if kind.then == "stall" else float("inf")
             wait(f"another process claims {key}", lambda: crew.claimed(key, [child]) or time.monotonic() > until)
             return []
         return self._second_zombie(child, key)
 
     def _second_zombie(self, first: Child, key: str) -> list[Child]:
-        """The next one over the same claim is stopped as well, until a third has made it; nobody where the claim was made at once."""
+        """The next one over the same claim, nobody where it was made at once.
+
+        It is stopped as well, until a third has made the claim; or it is held, until the first has made it after all.
+        """
         crew, wait = self.world.crew, self.world.wait
         others = [other for other in crew.living if other is not first]
 
@@ -179,9 +185,13 @@ class Attack:
         wait(f"a second one comes to {key}", lambda: reached() or crew.claimed(key, [first]))
         second = reached()
         for other in others:
-            if other in second:
-                crew.stop(other)
-            else:
+            if other not in second:
                 other.tell(disarm=True)
+            elif self.fault.kind.then == "twice":
+                crew.stop(other)
+        if second and self.fault.kind.then == "wins":
+            crew.resume(first)
+            wait(f"the zombie claims {key}", lambda: first.answered(key))
+            return second
         wait(f"a third one claims {key}", lambda: crew.claimed(key, [first, *second]))
         return second

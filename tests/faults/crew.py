@@ -17,7 +17,7 @@ from typing import Any
 
 from helpers import eventually
 
-from engagement.raw.names import parse_key
+from engagement.raw.names import Chain, parse_key
 from engagement.settings import Settings
 from engagement.stack import processes
 
@@ -179,6 +179,14 @@ class Crew:
             for said in list(child.heard):
                 if said.get("event") == "claimed":
                     yield child, said["key"]
+
+    def wrote_on(self, chain: Chain, since: dict[int, int]) -> bool:
+        """Whether anybody made a claim in this chain since then (lines heard by each)."""
+        return any(
+            said.get("event") == "claimed" and said["key"].startswith(f"{chain.folder}/")
+            for child in self.children
+            for said in child.heard[since.get(child.number, 0) :]
+        )
 
     def claimed(self, key: str, but_not_by: list[Child]) -> bool:
         return any(child not in but_not_by and claimed == key for child, claimed in self.claims())

@@ -18,10 +18,11 @@ name; named, but not yet reported. `list` and `footer`: of the look for the plac
 Do = Literal["hold", "error", "full", "slow"]
 """At the point: wait to be killed or let go; an I/O error; a full disk; a pause."""
 
-Then = Literal["kill", "stop", "stall", "twice", "cut", ""]
+Then = Literal["kill", "stop", "stall", "twice", "wins", "cut", ""]
 """What the harness does to a process that holds still at its point: kill -9; SIGSTOP until another one took the claim;
 just let it hold until the group gave up on it; stop two processes, one after the other, over the same claim; SIGSTOP
-while retention deletes all that it holds and more."""
+until another one is about to make the claim, and let the stopped one be first after all; SIGSTOP while retention
+deletes all that it holds and more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +58,7 @@ KINDS = {
         Kind("stop_after_link", "linked", "hold", "stop", weight=2),
         Kind("stall_before_link", "written", "hold", "stall", weight=2),
         Kind("two_zombies", "written", "hold", "twice", weight=4, alone=True),
+        Kind("zombie_wins", "written", "hold", "wins", weight=4, alone=True),
         Kind("error_before_write", "before", "error"),
         Kind("error_half_written", "half", "error"),
         Kind("error_before_link", "written", "error"),
