@@ -120,6 +120,10 @@ def _public_fields() -> list[Any]:
 
 
 def _is_secret(name: str) -> bool:
+    """A misspelt `sasl.pasword` holds the password all the same: of SASL only what is known to be harmless is shown."""
+    harmless = ("sasl.mechanism", "sasl.mechanisms", "sasl.username")
+    if name.lower().startswith("sasl.") and name.lower() not in harmless:
+        return True
     return any(word in name.lower() for word in ("password", "secret", "key", "token", "jaas", "credential"))
 
 

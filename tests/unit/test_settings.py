@@ -228,3 +228,11 @@ def test_nothing_is_read_at_import(monkeypatch):
     module = importlib.util.module_from_spec(spec)
     monkeypatch.setitem(__import__("sys").modules, "settings_again", module)
     spec.loader.exec_module(module)
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"), [("sasl.pasword", "***"), ("sasl.passwort", "***"), ("sasl.mechanism", "v"), ("sasl.username", "v"), ("acks", "v")]
+)
+def test_a_misspelt_password_is_masked_too(tmp_path, name, shown):
+    variable = "ENGAGEMENT_KAFKA__" + name.replace(".", "__")
+    assert settings_module.load(environ={variable: "v"}, folder=tmp_path).masked()[variable][0] == shown
