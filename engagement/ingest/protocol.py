@@ -193,7 +193,10 @@ class Took:
 
 @dataclass(frozen=True, slots=True)
 class Close:
-    """Time to write: `age`, `size`, `memory`, `damaged` (the log cannot be read any further); or the partition is taken from us: `revoked`, `shutdown`."""
+    """Time to write: `age`, `size`, `memory`, `damaged` (the log cannot be read any further).
+
+    Or the partition is taken from us: `revoked`, `shutdown`.
+    """
 
     why: str
     leave: bool = False
