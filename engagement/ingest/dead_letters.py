@@ -199,10 +199,8 @@ class DeadLetters:
         first = [(topic, reject, reject.address) for topic, reject in self._origins({row.origin for row in rows})]
         found: dict[tuple[str, str], int] = {}
         for topic, reject, origin in [*first, *again]:
-            if (
-                selection.of_topic(topic)
-                and selection.takes(reject.reason, reject.received_at, reject.address)
-                and replays.answer(reject.address, origin, reject.received_at)
+            if selection.takes(reject.reason, reject.received_at, reject.address) and replays.answer(
+                reject.address, origin, reject.received_at
             ):
                 found[topic, reject.reason] = found.get((topic, reject.reason), 0) + 1
         return found

@@ -13,8 +13,10 @@ import pytest
 from reject_lake import IDS, World, at, good, replay_of
 
 from engagement import cli
+from engagement.cli import dead_letter_output
 from engagement.ingest import replay as replaying
 from engagement.ingest import tails
+from engagement.ingest.letters import Address, Letter, Replays
 
 COMMANDS = ("list", "show", "replay")
 
@@ -239,6 +241,13 @@ def test_show_tells_what_a_replay_replays(run, world):
     assert newest.splitlines()[0].endswith("waiting")
     assert newest.splitlines()[1] == f"  replay of  {origin}"
     assert oldest.splitlines()[0].endswith("replayed")
+
+
+def test_an_erased_record_is_shown_as_such():
+    erased = Letter("session", Address(IDS["session"], 0, 0), at(0), "erased", None, None, None)
+    heading, *rest = dead_letter_output.lines(erased, Replays([]))
+    assert heading.endswith("erased  0 bytes  erased")
+    assert "  headers    not kept" in rest
 
 
 def test_show_limits_to_the_newest_and_json_holds_every_byte(run, world):
