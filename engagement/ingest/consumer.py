@@ -200,13 +200,13 @@ class Ingest:
             self._advance(partition, self._perform(partition, action))
 
     def _recheck(self) -> None:
-        """Ask whether the topics are still the same where nothing comes: a topic made anew that is just as long would go unnoticed."""
+        """Ask whether the topics are still the same: one made anew that is just as long sends nothing, and a flush may be far away."""
         if self.clock() - self._rechecked_at < RECHECK_SECONDS:
             return
         self._rechecked_at = self.clock()
         self._performer.begin_turn()
         for partition in list(self._partitions.values()):
-            if isinstance(partition.state, Reading) and not partition.buffer:
+            if isinstance(partition.state, Reading):
                 event = self._performer.ask_topic(partition.key[0])
                 if isinstance(event, protocol.TopicIs):
                     self._advance(partition, event)
