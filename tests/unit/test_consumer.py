@@ -348,6 +348,7 @@ def test_a_broker_that_is_away_is_waited_for_once_a_turn_not_once_a_partition(wo
         world.log.produce(2, number)
     world.assign(0, 1)
     world.turn()
+    monkeypatch.setattr(consumer_module, "RECHECK_SECONDS", float("inf"))
     asked = []
 
     def ids(_topics):
