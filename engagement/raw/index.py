@@ -11,6 +11,7 @@ is mended, and a unit made without its rows is made again then (`tables.events`)
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import sqlite3
 from collections.abc import Iterable
@@ -51,9 +52,7 @@ class RawIndex:
         self._lake = lake
         folder = state_dir / "cache"
         folder.mkdir(parents=True, exist_ok=True)
-        self._db = sqlite3.connect(folder / f"raw-index-{_identity(lake)}.sqlite", timeout=60, isolation_level=None)
-        self._db.execute("pragma journal_mode=wal")
-        self._db.executescript(_SCHEMA)
+        self._db = _opened(folder / f"raw-index-{_identity(lake)}.sqlite")
 
     def close(self) -> None:
         """Close the database file."""
@@ -136,6 +135,16 @@ class RawIndex:
         """Objects that start at or after a position of their chain; chains without one from their beginning."""
         rows = self._db.execute("select chain, start, footer from files order by chain, start")
         return [RawFile.from_json(footer) for chain, start, footer in rows if start >= positions.get(chain, 0)]
+
+
+def _opened(path: Path) -> sqlite3.Connection:
+    """The cache, made where it is missing; by one process at a time, for SQLite does not wait when two of them turn to WAL at once."""
+    db = sqlite3.connect(path, timeout=60, isolation_level=None)
+    with path.with_suffix(".lock").open("w") as making:
+        fcntl.flock(making, fcntl.LOCK_EX)
+        db.execute("pragma journal_mode=wal")
+        db.executescript(_SCHEMA)
+    return db
 
 
 def _identity(lake: Lake) -> str:

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import json
 import shutil
+import sqlite3
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 
 import lake_helpers
@@ -54,6 +58,28 @@ def put(lake, where, start, times, *, received_at=HOUR, rejects=0):
     batch = rows.build(where, records, TimeWindow.of(datetime(2020, 1, 1, tzinfo=UTC).date(), 10**9, None), 60)
     chain = import_chain(where.topic_id) if where is IMPORTED else topic_chain(where.topic, where.topic_id, where.partition)
     return files.write(lake, chain, start, start + len(records), batch)
+
+
+class Meeting(sqlite3.Connection):
+    """Waits, where SQLite would fail at once for a second connection, whether there is a second one."""
+
+    both = threading.Barrier(2)
+    met = False
+
+    def execute(self, *statement):
+        if "journal_mode" in statement[0]:
+            with suppress(threading.BrokenBarrierError):
+                Meeting.both.wait(timeout=0.3)
+                Meeting.met = True
+        return super().execute(*statement)
+
+
+def test_of_two_processes_that_open_a_new_index_one_waits_for_the_other(lake, tmp_path, monkeypatch):
+    connect = sqlite3.connect
+    monkeypatch.setattr(sqlite3, "connect", lambda *arguments, **options: connect(*arguments, **options, factory=Meeting))
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(lambda _: RawIndex(lake, tmp_path / "state").close(), range(2)))
+    assert not Meeting.met
 
 
 def test_sync_returns_what_is_new_and_only_once(lake, index):
