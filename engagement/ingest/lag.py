@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from engagement.connection import client
-from engagement.ingest.kafka import BrokerUnavailable, Topics
+from engagement.ingest.kafka import LARGEST_BYTES, BrokerUnavailable, Topics
 from engagement.raw.names import topic_chain
 from engagement.settings import Settings
 
@@ -69,6 +69,7 @@ def measure(settings: Settings, ends: Mapping[str, int], timeout: float) -> list
             # One record a partition is wanted, not what librdkafka would read ahead.
             "fetch.message.max.bytes": 65536,
             "queued.max.messages.kbytes": 1024,
+            "receive.message.max.bytes": LARGEST_BYTES,
         },
     )
     try:
