@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from engagement.lake import Lake
-from engagement.raw import files
+from engagement.raw import files, footers
 from engagement.raw.names import topic_chain
 from engagement.settings import Settings
 from faults.log import History, Log, Logged
@@ -45,7 +45,7 @@ class Findings:
 
 
 def compare(
-    shown: str, history: History, objects: Iterable[tuple[files.RawFile, list[dict[str, Any]]]], acknowledged: Iterable[int] = ()
+    shown: str, history: History, objects: Iterable[tuple[footers.RawFile, list[dict[str, Any]]]], acknowledged: Iterable[int] = ()
 ) -> Findings:
     """One partition: all its log ever held against its raw objects in the order of their names."""
     found = Findings()
@@ -76,7 +76,7 @@ def compare(
     return found
 
 
-def _compare_object(found: Findings, shown: str, raw: files.RawFile, end: int, rows: int, cuts: set[int]) -> None:
+def _compare_object(found: Findings, shown: str, raw: footers.RawFile, end: int, rows: int, cuts: set[int]) -> None:
     """An object itself: its place in the chain, its count, and a gap only up to where the log really was cut."""
     if raw.start != end:
         found.note("broken chains", f"{shown}: {raw.start} after an object that ends at {end}")
@@ -108,7 +108,7 @@ def _wrong(row: Mapping[str, Any], record: Logged | None, aborted: bool) -> str 
     return f"of different {', '.join(wrong)}" if wrong else None
 
 
-def objects(lake: Lake, topic: str, topic_id: str, number: int) -> Iterable[tuple[files.RawFile, list[dict[str, Any]]]]:
+def objects(lake: Lake, topic: str, topic_id: str, number: int) -> Iterable[tuple[footers.RawFile, list[dict[str, Any]]]]:
     """Footer and rows of each raw object of a partition, by name."""
     import pyarrow.parquet as pq
 

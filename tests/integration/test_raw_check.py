@@ -12,7 +12,7 @@ from oracle import RawEvent
 
 from engagement.ingest import importer
 from engagement.lake import open_lake
-from engagement.raw import audit, files
+from engagement.raw import audit, files, footers
 from engagement.raw.coverage import Gap
 from engagement.raw.findings import Audit, ChainAudit
 from engagement.raw.names import topic_chain
@@ -143,7 +143,7 @@ def test_a_gap_is_recent_for_a_week_after_the_log_went_on(days, passed):
 
 def test_damage_is_an_error_even_beside_a_recent_gap():
     chain = ChainAudit("c", 9, 1, 0, 0, 5, 0, gaps=(Gap(0, 4),))
-    broken = audit.examine("c/5e5e5e5e-00000", [files.RawFile(topic_chain("c", "5e" * 16, 0), 4, 5, 0)])
+    broken = audit.examine("c/5e5e5e5e-00000", [footers.RawFile(topic_chain("c", "5e" * 16, 0), 4, 5, 0)])
     found = raw.judge(Audit((chain, broken)), NOW)
     assert (found.passed, found.severity) == (False, AssetCheckSeverity.ERROR)
 

@@ -22,6 +22,7 @@ from engagement.raw import chain as chains
 from engagement.raw import files, rows
 from engagement.raw.chain import Link
 from engagement.raw.coverage import Part, Parts, Range
+from engagement.raw.footers import FOOTER_KEY
 from engagement.raw.names import Chain, topic_chain
 
 TOPIC, OLD_ID, NEW_ID = "session", "5e" * 16, "0a" * 16
@@ -87,7 +88,7 @@ class Scene:
         sink = io.BytesIO()
         with pq.ParquetWriter(sink, table.schema) as writer:
             writer.write_table(table)
-            writer.add_key_value_metadata({files.FOOTER_KEY: part.to_json().encode()})
+            writer.add_key_value_metadata({FOOTER_KEY: part.to_json().encode()})
         return sink.getvalue()
 
     def publish(self, number: int, part: bytes) -> None:

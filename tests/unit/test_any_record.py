@@ -23,7 +23,7 @@ from record_cases import cases
 
 from engagement.contract import TimeWindow
 from engagement.lake import Entry
-from engagement.raw import files, rows
+from engagement.raw import files, footers, rows
 from engagement.raw.names import REPLAY_HEADER, topic_chain
 
 MOMENT = datetime(2026, 3, 11, 10, tzinfo=UTC)
@@ -333,7 +333,7 @@ def test_every_record_becomes_one_row_as_the_slow_reading_says_and_is_read_back_
     raw = files.write(shelf, topic_chain(WHERE.topic, WHERE.topic_id, WHERE.partition), 0, end, batch)
     read = pq.ParquetFile(io.BytesIO(shelf.data))
     assert read.read().equals(batch.table)
-    footer = files.RawFile.from_json(read.metadata.metadata[files.FOOTER_KEY])
+    footer = footers.RawFile.from_json(read.metadata.metadata[footers.FOOTER_KEY])
     assert (footer.start, footer.end, footer.rows, footer.rejects, footer.event_slots) == (0, end, raw.rows, raw.rejects, raw.event_slots)
     assert raw.rows == sum(raw.rejects.values()) + sum(raw.event_slots.values()) == len(records)
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from engagement.lake import Lake
 from engagement.raw.chain import NO_COVERAGE, Link
 from engagement.raw.coverage import Gap, Part, Parts, Range, Slot, UnreadablePart, coverage, read_part
-from engagement.raw.files import FOOTER_KEY
+from engagement.raw.footers import FOOTER_KEY
 from engagement.raw.names import import_chain, topic_chain
 
 CHAIN, OTHER = topic_chain("session", "5e" * 16, 0), topic_chain("session", "5e" * 16, 1)

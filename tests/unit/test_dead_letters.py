@@ -13,7 +13,7 @@ from reject_lake import NOON, World, at, good, replay_of
 from engagement.errors import PermanentError, TransientError
 from engagement.ingest.dead_letters import DeadLetters, Tally
 from engagement.ingest.letters import Address, Letter, Selection
-from engagement.raw import files
+from engagement.raw import footers
 
 
 @pytest.fixture
@@ -178,8 +178,8 @@ def test_an_erased_reject_never_waits(world):
         field = table.schema.field(name)
         erased = pa.array(["erased" if name == "reject_reason" else None], field.type)
         table = table.set_column(table.schema.get_field_index(name), field, erased)
-    footer = json.loads(table.schema.metadata[files.FOOTER_KEY]) | {"rejects": {"erased": 1}}
-    pq.write_table(table.replace_schema_metadata({files.FOOTER_KEY: json.dumps(footer)}), path)
+    footer = json.loads(table.schema.metadata[footers.FOOTER_KEY]) | {"rejects": {"erased": 1}}
+    pq.write_table(table.replace_schema_metadata({footers.FOOTER_KEY: json.dumps(footer)}), path)
     line = tally(world)["session", "erased"]
     assert (line.count, line.waiting) == (1, 0)
     with world.read() as found:

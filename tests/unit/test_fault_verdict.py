@@ -10,7 +10,7 @@ import pytest
 from faults.log import History, Logged
 from faults.verdict import EXPECT_GOOD, compare
 
-from engagement.raw.files import RawFile
+from engagement.raw.footers import RawFile
 from engagement.raw.names import Chain
 
 NOW = datetime(2026, 3, 11, 10, tzinfo=UTC)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from engagement.ingest import letters
 from engagement.ingest.letters import Address, Letter, NotSendable, Replay, Replays, Route, Selection
-from engagement.raw.files import RawFile
+from engagement.raw.footers import RawFile
 from engagement.raw.names import REPLAY_HEADER, import_chain, topic_chain
 
 TOPIC_ID = "0f" * 16

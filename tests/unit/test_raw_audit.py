@@ -15,8 +15,8 @@ from engagement.lake import Lake
 from engagement.raw import files
 from engagement.raw.audit import IMPORT_ROWS, audit, examine
 from engagement.raw.coverage import Gap, Range, Slot
-from engagement.raw.files import RawFile
 from engagement.raw.findings import Audit, Backwards, ChainAudit, Duplicate, Hole, Miscounted, Overlap, Unreadable, UnreadablePart
+from engagement.raw.footers import RawFile
 from engagement.raw.index import RawIndex, UnreadableFile
 from engagement.raw.names import import_chain, topic_chain
 

@@ -112,9 +112,9 @@ DAMAGED = topic_chain("session", "5e" * 16, 0)
 def replace_footer(path, **changes):
     """The same rows under a footer that says something else."""
     table = pq.ParquetFile(path).read()
-    footer = json.loads(table.schema.metadata[files.FOOTER_KEY]) | changes
+    footer = json.loads(table.schema.metadata[footers.FOOTER_KEY]) | changes
     path.unlink()
-    pq.write_table(table.replace_schema_metadata({files.FOOTER_KEY: json.dumps(footer)}), path)
+    pq.write_table(table.replace_schema_metadata({footers.FOOTER_KEY: json.dumps(footer)}), path)
 
 
 def flip_footer(path):

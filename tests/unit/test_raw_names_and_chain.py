@@ -12,7 +12,7 @@ from engagement.errors import PermanentError
 from engagement.lake import Lake
 from engagement.raw import files
 from engagement.raw.chain import NO_COVERAGE, AheadOfLog, Coverage, Link, gap, resume, visible
-from engagement.raw.files import RawFile
+from engagement.raw.footers import RawFile
 from engagement.raw.names import Chain, import_chain, parse_key, topic_chain
 
 TOPICS = st.from_regex(r"[a-zA-Z0-9._-]{1,30}", fullmatch=True)

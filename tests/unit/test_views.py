@@ -85,7 +85,7 @@ def test_an_empty_lake_gives_the_same_typed_tables_without_rows(tmp_path, con):
         for name, (table, keys) in views.VIEWS.items():
             assert empty.execute(f"SELECT count(*) FROM {name}").fetchall() == [(0,)]
             assert described(empty, name) == described(con, name)
-            assert set(schemas.TABLES[table]) | set(keys) <= set(described(empty, name))
+            assert set(schemas.columns(table)) | set(keys) <= set(described(empty, name))
 
 
 def test_a_session_is_open_until_the_log_was_read_past_its_gap(tmp_path):
