@@ -9,12 +9,15 @@ import sys
 import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 
+from engagement import settings as settings_module
 from engagement.lake import open_lake
 from engagement.raw import files
+from engagement.settings import Settings
 
 ROOT = str(Path(__file__).parent.parent)
 
@@ -31,6 +34,12 @@ FAST_CLASSIC = {
     "ENGAGEMENT_KAFKA__session__timeout__ms": "6000",
     "ENGAGEMENT_KAFKA__heartbeat__interval__ms": "1000",
 }
+
+
+def settings_of(bootstrap: str, folder: Path, **more: Any) -> Settings:
+    """Settings of a new lake in this folder and of topics at this broker, whatever the environment says."""
+    ours = {"topic_partitions": 3, "lake_url": str(folder / "lake"), "state_dir": folder / "state"}
+    return settings_module.load(environ={}, folder=folder, kafka_bootstrap_servers=bootstrap, **ours | more)
 
 
 def environment(settings, **extra) -> dict[str, str]:

@@ -12,8 +12,8 @@ from typing import Any
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 from helpers import eventually
+from ingest_helpers import settings_of
 
-from engagement import settings as settings_module
 from engagement.ingest.kafka import Topics
 from engagement.lake import open_lake
 from engagement.settings import Settings
@@ -89,7 +89,8 @@ class Run:
         """Carry the plan out and compare; raises Trouble, with the seed in its text, where ingest does not go on."""
         self._progress(f"seed {self.seed}, {sum(map(len, self._steps))} faults")
         with self._broker:
-            settings = self._settings()
+            settings = settings_of(self._broker.bootstrap, self._folder)
+            topics.ensure(settings)
             self._crew = Crew(settings, group.environment(self._protocol), self._planted)
             traffic, log = Traffic(settings, self.seed), Log(settings)
             world = World(self._crew, self._broker, log, self._wait, self._hard)
@@ -110,14 +111,6 @@ class Run:
                 log.close()
         self._hard["fences"] = self._fences()
         return Result(self.seed, self._protocol, self._faults, self._hard, self._crew.events(), findings, time.monotonic() - self._began)
-
-    def _settings(self) -> Settings:
-        settings = settings_module.load(
-            environ={}, folder=self._folder, kafka_bootstrap_servers=self._broker.bootstrap, topic_partitions=3,
-            lake_url=str(self._folder / "lake"), state_dir=self._folder / "state",
-        )  # fmt: skip
-        topics.ensure(settings)
-        return settings
 
     def _progress(self, what: str) -> None:
         self._say(f"{time.monotonic() - self._began:6.1f} s  {what}")

@@ -6,9 +6,8 @@ from pathlib import Path
 
 import pytest
 from helpers import eventually
-from ingest_helpers import FAST_GROUPS, has_leaders
+from ingest_helpers import FAST_GROUPS, has_leaders, settings_of
 
-from engagement import settings as settings_module
 from engagement.settings import Settings
 from engagement.stack import jars, topics
 from engagement.stack.broker import Broker
@@ -24,16 +23,8 @@ def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
 @pytest.fixture
 def kafka_settings(broker: Broker, tmp_path: Path) -> Settings:
     """Settings of a new lake and of three new topics with three partitions each, which exist."""
-    settings = settings_module.load(
-        environ={},
-        folder=tmp_path,
-        kafka_bootstrap_servers=broker.bootstrap,
-        topic_prefix=f"t{secrets.token_hex(4)}-",
-        topic_partitions=3,
-        consumer_group=f"g{secrets.token_hex(4)}",
-        lake_url=str(tmp_path / "lake"),
-        state_dir=tmp_path / "state",
-    )
+    mark = secrets.token_hex(4)
+    settings = settings_of(broker.bootstrap, tmp_path, topic_prefix=f"t{mark}-", consumer_group=f"g{mark}")
     topics.ensure(settings)
     eventually(lambda: has_leaders(settings))
     return settings

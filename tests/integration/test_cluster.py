@@ -16,7 +16,7 @@ import pytest
 from confluent_kafka import Message, Producer
 from confluent_kafka.admin import AdminClient
 from helpers import eventually
-from ingest_helpers import ROOT, assert_exactly_the_log, environment, ingest, rows_of
+from ingest_helpers import ROOT, assert_exactly_the_log, environment, ingest, rows_of, settings_of
 
 from engagement import settings as settings_module
 from engagement.lake import open_lake
@@ -45,15 +45,7 @@ def cluster(tmp_path: Path) -> Iterator[Cluster]:
 @pytest.fixture
 def cluster_settings(cluster: Cluster, tmp_path: Path) -> Settings:
     """Settings of a new lake, and the three topics made by the command with every record on all nodes."""
-    settings = settings_module.load(
-        environ={},
-        folder=tmp_path,
-        kafka_bootstrap_servers=cluster.bootstrap,
-        topic_partitions=3,
-        topic_replication=3,
-        lake_url=str(tmp_path / "lake"),
-        state_dir=tmp_path / "state",
-    )
+    settings = settings_of(cluster.bootstrap, tmp_path, topic_replication=3)
     making = command(tmp_path, "topics", "--json", **settings.environment())
     output, errors = making.communicate(timeout=60)
     assert making.returncode == 0, errors

@@ -14,9 +14,8 @@ from typing import Any
 import pytest
 from confluent_kafka.admin import AdminClient, NewPartitions
 from helpers import eventually
-from ingest_helpers import FAST_CLASSIC, assert_exactly_the_log, has_leaders, ingest, log_of, produce, records_read, rows_of
+from ingest_helpers import FAST_CLASSIC, assert_exactly_the_log, has_leaders, ingest, log_of, produce, records_read, rows_of, settings_of
 
-from engagement import settings as settings_module
 from engagement.lake import open_lake
 from engagement.raw import files
 from engagement.raw.names import Chain
@@ -162,14 +161,7 @@ def test_partitions_that_do_not_move_keep_their_buffer_while_another_joins_and_l
 def test_a_broker_without_the_new_protocol_gets_classic_members(tmp_path: Path) -> None:
     assert jars.main([]) == 0
     with Broker(tmp_path / "kafka", properties={"group.coordinator.rebalance.protocols": "classic"}) as broker:
-        settings = settings_module.load(
-            environ={},
-            folder=tmp_path,
-            kafka_bootstrap_servers=broker.bootstrap,
-            topic_partitions=2,
-            lake_url=str(tmp_path / "lake"),
-            state_dir=tmp_path / "state",
-        )
+        settings = settings_of(broker.bootstrap, tmp_path, topic_partitions=2)
         topics.ensure(settings)
         eventually(lambda: has_leaders(settings))
         produce(settings, 0, 100)

@@ -7,9 +7,8 @@ import signal
 from confluent_kafka import TopicPartition
 from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType
 from helpers import eventually
-from ingest_helpers import assert_exactly_the_log, ingest, produce, records_read, rows_of
+from ingest_helpers import assert_exactly_the_log, ingest, produce, records_read, rows_of, settings_of
 
-from engagement import settings as settings_module
 from engagement.lake import open_lake
 from engagement.raw import files
 from engagement.stack import processes, topics
@@ -107,14 +106,7 @@ def test_a_lake_that_cannot_be_written_loses_nothing(kafka_settings):
 def test_a_broker_that_is_away_at_the_start_and_later_is_waited_for_and_nothing_is_lost(tmp_path):
     broker = Broker(tmp_path / "kafka")
     with broker:  # to know its port and to have topics; then it goes away
-        settings = settings_module.load(
-            environ={},
-            folder=tmp_path,
-            kafka_bootstrap_servers=broker.bootstrap,
-            topic_partitions=2,
-            lake_url=str(tmp_path / "lake"),
-            state_dir=tmp_path / "state",
-        )
+        settings = settings_of(broker.bootstrap, tmp_path, topic_partitions=2)
         topics.ensure(settings)
     child = ingest(settings, ENGAGEMENT_FLUSH_SECONDS="1")
     lines = [child.stderr.readline()]
