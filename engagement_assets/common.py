@@ -44,5 +44,7 @@ def table_asset(
 
 def column_schema(table: str) -> dict[str, Any]:
     """Asset metadata with the table's columns."""
-    columns = [TableColumn(name, schemas.DUCKDB_TYPES[kind]) for name, kind in schemas.TABLES[table].items()]
+    columns = [
+        TableColumn(name, schemas.DUCKDB_TYPES[column.kind], description=column.comment) for name, column in schemas.columns(table).items()
+    ]
     return {"dagster/column_schema": TableSchema(columns=columns), "dagster/table_name": table}

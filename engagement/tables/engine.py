@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import glob
 import hashlib
-from functools import cache
+from collections.abc import Mapping, Sequence
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from engagement.settings import Settings
-from engagement.tables import schemas
+from engagement.tables import schemas, units
+from engagement.tables.model import Model, built_in
+from engagement.tables.rendering import render
 
 if TYPE_CHECKING:
     import duckdb
@@ -31,10 +34,14 @@ def connect(settings: Settings) -> duckdb.DuckDBPyConnection:
     return duckdb.connect(":memory:", config=config)
 
 
-@cache
-def sql(name: str) -> str:
-    """Text of `sql/NAME.sql`."""
-    return (_SQL / f"{name}.sql").read_text()
+def sql(name: str, model: Model | None = None) -> str:
+    """Text of `sql/NAME.sql` as it runs under the model (the built-in one unless given)."""
+    return _rendered(name, model or built_in())
+
+
+@lru_cache(maxsize=64)
+def _rendered(name: str, model: Model) -> str:
+    return render((_SQL / f"{name}.sql").read_text(), model)
 
 
 @cache
@@ -46,13 +53,46 @@ def reference_version() -> str:
     return digest.hexdigest()[:12]
 
 
-def relation(paths: list[Path], table: str) -> str:
-    """A FROM-clause over a table's objects, by name and with the table's types; typed and empty without objects."""
-    columns = schemas.TABLES[table]
+def relation(
+    paths: list[Path], table: str, model: Model | None = None, *, keys: Sequence[str] = (), retired: Mapping[str, str] | None = None
+) -> str:
+    """A FROM-clause over a table's objects, by name and with the table's types; typed and empty without objects.
+
+    Objects of any age read together: a column that one does not have is null there, other types become the table's
+    own. Of the big table's dimensions a missing one is its ALL word, for such a row is over all its values; of one that
+    is declared no more (`retired`, name -> ALL word) only the rows over all its values are read.
+    `keys` are the path keys to read as columns.
+    """
+    model = model or built_in()
+    columns = schemas.columns(table, model)
+    words = model.all_words | dict(retired or {}) if table == units.BIG_TABLE else {}
+    types = schemas.duckdb_types(table, model) | dict.fromkeys(keys, "INTEGER") | dict.fromkeys(words, "VARCHAR")
+    shown = ", ".join(_as_declared(name, types[name], columns.get(name), words.get(name)) for name in (*columns, *keys))
+    dropped = " AND ".join(f"coalesce({name}, '{word}') = '{word}'" for name, word in words.items() if name not in columns)
+    return f"(SELECT {shown} FROM ({_union(paths, types, keys)}){f' WHERE {dropped}' if dropped else ''})"
+
+
+def raw_relation(paths: list[Path]) -> str:
+    """A FROM-clause over raw objects of any age: the columns of the raw writer, null where an object is older."""
+    return f"({_union(paths, schemas.raw(), ())})"
+
+
+def _union(paths: list[Path], types: Mapping[str, str], keys: Sequence[str]) -> str:
+    """All columns of the objects and at least those of `types`; the planner drops the branch that is always empty."""
+    empty = f"SELECT {', '.join(f'CAST(NULL AS {kind}) AS {name}' for name, kind in types.items())} WHERE false"
     if not paths:
-        typed = ", ".join(f"CAST(NULL AS {schemas.DUCKDB_TYPES[kind]}) AS {name}" for name, kind in columns.items())
-        return f"(SELECT {typed} WHERE false)"
-    return f"(SELECT {', '.join(columns)} FROM read_parquet({literal(paths)}, union_by_name = true, hive_partitioning = false))"
+        return empty
+    hive = ", ".join(f"'{key}': INTEGER" for key in keys)
+    options = f"hive_partitioning = true, hive_types = {{{hive}}}" if keys else "hive_partitioning = false"
+    return f"{empty} UNION ALL BY NAME SELECT * FROM read_parquet({literal(paths)}, union_by_name = true, {options})"
+
+
+def _as_declared(name: str, kind: str, column: schemas.Column | None, word: str | None) -> str:
+    """One column in its declared type. Only what the user declares can have had a type that does not fit."""
+    if column is None or column.built_in:
+        return f"CAST({name} AS {kind}) AS {name}"
+    value = f"TRY_CAST({name} AS {kind})"
+    return f"coalesce({value}, '{word}') AS {name}" if word else f"{value} AS {name}"
 
 
 def literal(paths: list[Path]) -> str:
@@ -60,9 +100,9 @@ def literal(paths: list[Path]) -> str:
     return "[" + ", ".join("'" + glob.escape(str(path)).replace("'", "''") + "'" for path in paths) + "]"
 
 
-def table_of(con: duckdb.DuckDBPyConnection, query: str, parameters: dict[str, Any], table: str) -> pa.Table:
+def table_of(con: duckdb.DuckDBPyConnection, query: str, parameters: dict[str, Any], table: str, model: Model | None = None) -> pa.Table:
     """The query's rows as an Arrow table with exactly the table's columns and types."""
-    return con.sql(query, params=parameters).to_arrow_table().cast(schemas.arrow_schema(table))
+    return con.sql(query, params=parameters).to_arrow_table().cast(schemas.arrow_schema(table, model))
 
 
 def scalar(con: duckdb.DuckDBPyConnection, query: str) -> Any:

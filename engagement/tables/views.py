@@ -12,7 +12,7 @@ from engagement.errors import PermanentError
 from engagement.lake import open_lake
 from engagement.raw.index import RawIndex
 from engagement.settings import Settings
-from engagement.tables import engine, schemas, units
+from engagement.tables import engine, units
 
 if TYPE_CHECKING:
     import duckdb
@@ -77,13 +77,5 @@ def require_select(con: duckdb.DuckDBPyConnection, text: str) -> str:
 
 
 def _select(root: Path, table: str, keys: tuple[str, ...]) -> str:
-    columns = schemas.TABLES[table]
-    typed = ", ".join(f"CAST(NULL AS {schemas.DUCKDB_TYPES[kind]}) AS {name}" for name, kind in columns.items())
-    empty = f"SELECT {typed}, {', '.join(f'CAST(NULL AS INTEGER) AS {key}' for key in keys)} WHERE false"
     paths = sorted((root / table).rglob("*.parquet"))
-    if not paths:
-        return empty
-    types = ", ".join(f"'{key}': INTEGER" for key in keys)
-    names = ", ".join([*columns, *keys])
-    options = f"hive_partitioning = true, hive_types = {{{types}}}, union_by_name = true"
-    return f"SELECT {names} FROM read_parquet({engine.literal(paths)}, {options})"
+    return f"SELECT * FROM {engine.relation(paths, table, keys=keys)}"

@@ -10,7 +10,8 @@ SELECT
     count(*) FILTER (event_type = 'install') AS total_installs,
     count(*) FILTER (event_type = 'screen_view') AS total_views,
     count(*) FILTER (event_type = 'view_notification') AS notification_views,
-    count(*) FILTER (event_type = 'click_notification') AS notification_clicks
+    count(*) FILTER (event_type = 'click_notification') AS notification_clicks,
+    count(*) FILTER (event_type = 'install') > 0 AS new_users
 FROM slot_events
 GROUP BY user_id, device_type, app_version, country
 ORDER BY user_id, device_type, app_version, country
