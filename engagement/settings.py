@@ -58,6 +58,9 @@ class Settings:
     clock_skew_seconds: int = _setting(300, "events further after received_at are rejected as in_future", unit="s", low=0)
     raw_grace_minutes: int = _setting(1440, "an archived raw file stays so long", unit="min", low=1)
     max_dimension_values: int = _setting(1000, "values a dimension keeps by name in a period; the rest is OTHER", low=1)
+    late_minutes: int = _setting(15, "late events of old hours are gathered so long before the hours are refreshed", unit="min", low=0)
+    late_rows: int = _setting(100_000, "so many waiting rows of old hours are refreshed at once", low=1)
+    model: str = _setting("model.toml", "file of your own metrics, dimensions and promoted columns; empty: none, as without the file")
     history_start: date = _setting(date(2020, 1, 1), "first UTC day of the partitions; older events are rejected")
     slot_minutes: int = _setting(60, "length of a slot; divides 60; fixed for the life of a lake", unit="min", low=1, high=60)
     session_mode: str = _setting("gap", "gap (per user) or client (per user and client session id); fixed for a lake")
@@ -95,7 +98,7 @@ class Settings:
 
         Defaults are left out: a child that opens a lake must not take them for the user's wish.
         """
-        paths = {"lake_url", "state_dir"}
+        paths = {"lake_url", "state_dir", "model"}
         env = {
             PREFIX + item.name.upper(): str(getattr(self, item.name))
             for item in _public_fields()
@@ -223,8 +226,15 @@ def _checked(settings: Settings, folder: Path) -> Settings:
     absolute: dict[str, Any] = {
         "lake_url": str((folder / settings.lake_url).resolve()),
         "state_dir": (folder / settings.state_dir).resolve(),
+        "model": _model_path(settings, folder),
     }
     return replace(settings, **absolute)
+
+
+def _model_path(settings: Settings, folder: Path) -> str:
+    """Absolute; empty where none is wished, or where there is none of the name that nobody asked for."""
+    path = (folder / settings.model).resolve()
+    return str(path) if settings.model and ("model" in settings.sources or path.exists()) else ""
 
 
 def _unknown(name: str, valid: list[str], where: str) -> str:

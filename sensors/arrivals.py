@@ -25,11 +25,11 @@ from dagster import (
 )
 
 from engagement.raw.footers import RawFile
-from engagement.tables import units, waits
+from engagement.tables import backlog, units, waits
 from engagement.tables.context import open_tables
 from resources import tags
 from resources.tables import Tables
-from sensors.planning import Lane, PastRun, Request, plan
+from sensors.planning import Lane, LatePace, PastRun, Request, Stragglers, plan
 
 PRIORITY = {"live": "10", "day": "5", "late": "0"}
 UNDER_WAY = [
@@ -70,7 +70,10 @@ def evaluate(instance: DagsterInstance, tables: Tables, cursor: str | None, now:
         waiting = waits.compute(opened)
         new = opened.index.after(json.loads(cursor) if cursor else {})
         unreadable = len(opened.index.unreadable())
-    requests = plan(waiting, now, under_way(instance), past_runs(instance, "hours"), past_runs(instance, "days"))
+        lacking = backlog.measure(opened, [hour for hour in waiting.hours if units.is_late(hour, now)])
+        pace = LatePace(timedelta(minutes=opened.settings.late_minutes), opened.settings.late_rows)
+    runs = {kind: past_runs(instance, kind) for kind in ("hours", "days")}
+    requests = plan(waiting, now, under_way(instance), runs["hours"], runs["days"], Stragglers(lacking.rows, lacking.unseen), pace)
     return SensorResult(
         run_requests=[run_request(request) for request in requests],
         skip_reason=None if requests else SkipReason(_why_nothing(waiting, unreadable)),
@@ -171,7 +174,7 @@ def _advanced(cursor: str | None, new: Iterable[RawFile]) -> str:
 
 def _why_nothing(waiting: waits.Waiting, unreadable: int) -> str:
     if waiting:
-        return f"{len(waiting.hours)} hours and {len(waiting.days)} days wait for a run under way or for their retry delay"
+        return f"{len(waiting.hours)} hours and {len(waiting.days)} days wait for a run under way, for their pace or for their retry delay"
     if unreadable:
         return f"nothing waits, but {unreadable} raw objects cannot be read: the check chains_whole of raw_events names them"
     return "nothing waits: every hour and day carries all raw records"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import Literal
@@ -14,6 +14,9 @@ Lane = Literal["live", "late", "day"]
 
 DAY_PACE = timedelta(minutes=1)
 """Day rows are refreshed at most this often, so that they never hold up the live hour."""
+
+LATE_RANGES = 10
+"""So many contiguous ranges of late hours are asked for at once, the newest first."""
 
 FIRST_DELAY = timedelta(seconds=10)
 LONGEST_DELAY = timedelta(minutes=15)
@@ -45,10 +48,33 @@ class PastRun:
         return not self.succeeded and (self.failed is None or unit in self.failed)
 
 
+@dataclass(frozen=True, slots=True)
+class LatePace:
+    """How long stragglers are gathered before the hours that they touch are refreshed (R9)."""
+
+    rest: timedelta = timedelta(minutes=15)
+    rows: int = 100_000
+    """So many waiting rows of old hours end the rest."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stragglers:
+    """What waits of the late hours: raw rows, and hours that no row of the big table shows yet."""
+
+    rows: int = 0
+    unseen: frozenset[datetime] = frozenset()
+
+
 def plan(
-    waiting: Waiting, now: datetime, busy: Collection[Request], hour_runs: Sequence[PastRun] = (), day_runs: Sequence[PastRun] = ()
+    waiting: Waiting,
+    now: datetime,
+    busy: Collection[Request],
+    hour_runs: Sequence[PastRun] = (),
+    day_runs: Sequence[PastRun] = (),
+    stragglers: Stragglers = Stragglers(),
+    pace: LatePace = LatePace(),
 ) -> list[Request]:
-    """What to ask for now, at most one run a lane.
+    """What to ask for now: at most one run of the lanes live and day, and a gathering of late ranges.
 
     The current and the previous hour (and the next, for clocks ahead) are live, older ones late. A lane with a
     run under way (`busy`) gets nothing more, and no hour is asked for twice: a live hour may have become a late
@@ -64,12 +90,31 @@ def plan(
     previous = [live_from] if along and retry_at(live_from, hour_runs) <= now else []
     days = [day for day in map(_midnight, waiting.days) if retry_at(day, day_runs) <= now]
     rested = all(now - run.started >= DAY_PACE for run in day_runs)
+    late = [hour for hour in hours if units.is_late(hour, now)]
+    if not gathered(now, hour_runs, stragglers, pace):
+        late = [hour for hour in late if hour in stragglers.unseen or _has_failed(hour, hour_runs)]
     requests = [
-        _newest("live", [*previous, *(hour for hour in hours if hour >= live_from)], units.HOUR),
-        _newest("late", [hour for hour in hours if hour < live_from], units.HOUR),
-        _newest("day", days if rested else [], units.DAY),
+        *_newest("live", [*previous, *(hour for hour in hours if hour >= live_from)], units.HOUR),
+        *_newest("late", late, units.HOUR, LATE_RANGES),
+        *_newest("day", days if rested else [], units.DAY),
     ]
-    return [request for request in requests if request and request.lane not in lanes]
+    return [request for request in requests if request.lane not in lanes]
+
+
+def gathered(now: datetime, hour_runs: Sequence[PastRun], stragglers: Stragglers, pace: LatePace) -> bool:
+    """Whether stragglers have been gathered long enough: the last late run was long ago, or many rows wait.
+
+    What never was on the page is no straggler, nor is what failed; both are asked for without it. A late run
+    that failed starts no rest.
+    """
+    last = max((run.started for run in hour_runs if run.succeeded and units.is_late(run.last, run.started)), default=None)
+    return last is None or now - last >= pace.rest or stragglers.rows >= pace.rows
+
+
+def _has_failed(unit: datetime, runs: Sequence[PastRun]) -> bool:
+    """Whether the last run over a unit failed: then its retry delay is its pace."""
+    last = max((run for run in runs if run.first <= unit <= run.last), key=lambda run: run.ended, default=None)
+    return last is not None and last.failed_on(unit)
 
 
 def retry_at(unit: datetime, runs: Sequence[PastRun]) -> datetime:
@@ -87,11 +132,8 @@ def retry_delay(failures: int) -> timedelta:
     return min(FIRST_DELAY * 2 ** min(failures - 1, 20), LONGEST_DELAY) if failures else timedelta(0)
 
 
-def _newest(lane: Lane, found: list[datetime], step: timedelta) -> Request | None:
-    if not found:
-        return None
-    first, last = units.contiguous(found, step)[-1]
-    return Request(lane, first, last)
+def _newest(lane: Lane, found: Iterable[datetime], step: timedelta, ranges: int = 1) -> list[Request]:
+    return [Request(lane, first, last) for first, last in reversed(units.contiguous(found, step)[-ranges:])]
 
 
 def _midnight(day: date) -> datetime:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,7 @@ def collect(settings: Settings, now: datetime) -> dict[str, Any]:
     problems: list[str] = []
     with open_tables(settings) as opened:
         waiting = waits.compute(opened)
+        delays = _delays(opened, waiting.hours, now)
         audit = audited(opened)
         assets = _assets(opened, now, sum(chain.rows for chain in audit.chains))
     last_runs = _last_runs(settings, problems)
@@ -38,8 +40,24 @@ def collect(settings: Settings, now: datetime) -> dict[str, Any]:
             "hours": {hour.isoformat(): why for hour, why in waiting.hours.items()},
             "days": {day.isoformat(): why for day, why in waiting.days.items()},
         },
+        "delays": delays,
         "problems": problems,
     }
+
+
+def _delays(opened: Any, waiting: Iterable[datetime], now: datetime) -> dict[str, Any]:
+    """Per lane (R9): how many hours wait, with how many raw rows, and how old the oldest of them is. Late ones are gathered on purpose."""
+    from engagement.tables import backlog, units
+
+    hours = {"live": [], "late": []}  # type: dict[str, list[datetime]]
+    for hour in waiting:
+        hours["late" if units.is_late(hour, now) else "live"].append(hour)
+    found = {}
+    for lane, lane_hours in hours.items():
+        lacking = backlog.measure(opened, lane_hours)
+        age = lacking.oldest_received_at and round((now - lacking.oldest_received_at).total_seconds(), 1)
+        found[lane] = {"hours": len(lane_hours), "rows": lacking.rows, "oldest_seconds": age}
+    return found
 
 
 def _raw(audit: Audit) -> dict[str, Any]:

@@ -33,6 +33,7 @@ def show(found: dict[str, Any]) -> None:
     console.print(text + (": " + ", ".join(f"{reason} {count:,}" for reason, count in rejects.items()) if rejects else ""))
     _audit(console, found["audit"])
     _waits(console, found["waits"])
+    _delays(console, found["delays"])
     for problem in found["problems"]:
         console.print(problem, style="yellow", markup=False)
 
@@ -58,6 +59,16 @@ def _waits(console: Console, waits: dict[str, dict[str, str]]) -> None:
     newest = [f"{hour[:16].replace('T', ' ')} ({why})" for hour, why in [*hours.items()][-NAMED:]]
     newest += [f"{day} ({why})" for day, why in [*days.items()][-NAMED:]]
     console.print(f"waits  {' and '.join(counts)}: {', '.join(newest)}" if counts else "waits  nothing")
+
+
+def _delays(console: Console, delays: dict[str, dict[str, Any]]) -> None:
+    """What the page lacks of the live hours and of old ones: the two delays of R9."""
+    lanes = [
+        f"{lane} {delay['rows']:,} rows of {_count(range(delay['hours']), 'hour')}, the oldest {_age(delay['oldest_seconds'])} old"
+        for lane, delay in delays.items()
+        if delay["rows"]
+    ]
+    console.print(f"delay  {'; '.join(lanes)}" if lanes else "delay  none: every good raw row is on the page")
 
 
 def _audit(console: Console, audit: dict[str, Any]) -> None:

@@ -20,6 +20,11 @@ def floor_hour(instant: datetime) -> datetime:
     return instant.astimezone(UTC).replace(minute=0, second=0, microsecond=0)
 
 
+def is_late(hour: datetime, now: datetime) -> bool:
+    """Whether an hour is older than the previous one: from that on hours are live (R9)."""
+    return hour < floor_hour(now) - HOUR
+
+
 def floor_day(instant: datetime) -> datetime:
     """Start of the UTC day."""
     return floor_hour(instant).replace(hour=0)

@@ -68,15 +68,15 @@ class Harness:
             return job.execute_in_process(instance=self.instance, tags=dict(request.tags), raise_on_error=False)
 
     def settle(self, now: datetime = NOON) -> int:
-        """Tick and run until a tick asks for nothing; days are paced, so time goes on."""
-        for number in range(12):
+        """Tick and run until nothing waits; days and stragglers are paced, so time goes on."""
+        for number in range(24):
             result = self.tick(now)
-            if not result.run_requests:
+            if result.skip_reason and "nothing waits" in result.skip_reason.skip_message:
                 return number
             for request in result.run_requests:
                 assert self.run(request, now=now).success
             now += timedelta(minutes=2)
-        raise AssertionError("still asking after 12 ticks")
+        raise AssertionError("something still waits after 24 ticks")
 
     def asked(self, now: datetime) -> list[tuple]:
         tags = [request.tags for request in self.tick(now).run_requests]
@@ -105,6 +105,18 @@ def test_the_sensor_asks_for_exactly_the_hours_that_wait_and_the_tables_carry_th
     lake.settle()
     assert lake.asked(NOON + timedelta(hours=1)) == []
     assert_equals_oracle(lake)
+
+
+def test_stragglers_of_old_hours_are_gathered_while_the_live_hour_goes_on(lake):
+    morning = NOON - timedelta(hours=5)
+    lake.arrive(morning, NOON)
+    lake.settle()
+    began = max(record.start_time for record in lake.instance.get_run_records(RunsFilter(tags={LANE: "late"})))
+    gathered_at = datetime.fromtimestamp(began, UTC) + timedelta(minutes=15)
+    lake.arrive(morning + timedelta(minutes=1), NOON + timedelta(minutes=1), received=NOON + timedelta(minutes=1))
+    moment = timedelta(seconds=1)
+    assert [lane for lane, *_ in lake.asked(gathered_at - moment) if lane != "day"] == ["live"]
+    assert [lane for lane, *_ in lake.asked(gathered_at + moment) if lane != "day"] == ["live", "late"]
 
 
 def test_a_repeated_tick_starts_no_second_run(lake):

@@ -9,12 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engagement.tables.waits import Waiting
-from sensors.planning import FIRST_DELAY, LONGEST_DELAY, PastRun, Request, plan, retry_at, retry_delay
+from sensors.planning import FIRST_DELAY, LATE_RANGES, LONGEST_DELAY, LatePace, PastRun, Request, Stragglers, plan, retry_at, retry_delay
 
 HOUR, DAY, SECOND = timedelta(hours=1), timedelta(days=1), timedelta(seconds=1)
 NOW = datetime(2026, 3, 11, 10, 20, tzinfo=UTC)
 THIS = NOW.replace(minute=0)
 TODAY = THIS.replace(hour=0)
+REST = LatePace().rest
 LONG_AGO = THIS - 1000 * HOUR
 
 
@@ -24,14 +25,21 @@ def waiting(*hours, days=()):
     )
 
 
-def asked(*hours, days=(), busy=(), hour_runs=(), day_runs=(), now=NOW):
+def asked(*hours, days=(), busy=(), hour_runs=(), day_runs=(), now=NOW, rows=0, unseen=()):
     """(lane, first, last) of each request, in hours from this one or days from today."""
     return [
         (
             request.lane,
             *((instant - (TODAY if request.lane == "day" else THIS)) // (DAY if request.lane == "day" else HOUR) for instant in span),
         )
-        for request in plan(waiting(*hours, days=days), now, [Request(lane, LONG_AGO, LONG_AGO) for lane in busy], hour_runs, day_runs)
+        for request in plan(
+            waiting(*hours, days=days),
+            now,
+            [Request(lane, LONG_AGO, LONG_AGO) for lane in busy],
+            hour_runs,
+            day_runs,
+            Stragglers(rows, frozenset(THIS + number * HOUR for number in unseen)),
+        )
         for span in [(request.first, request.last)]
     ]
 
@@ -62,18 +70,23 @@ def test_the_previous_hour_alone_is_asked_alone():
 
 
 def test_a_range_has_no_hole_and_the_newest_goes_first():
-    assert asked(-9, -8, -5, -4, -2) == [("late", -2, -2)]
-    assert asked(-9, -8, -5, -4) == [("late", -5, -4)]
+    assert asked(-9, -8, -5, -4, -2) == [("late", -2, -2), ("late", -5, -4), ("late", -9, -8)]
+    assert asked(days=(-9, -8, -5, -4)) == [("day", -5, -4)]
 
 
 def test_a_range_is_at_most_a_day_long():
-    ((_, first, last),) = asked(*range(-100, -1))
-    assert last == -2
-    assert last - first < 24
+    found = asked(*range(-100, -1))
+    assert found[0][2] == -2
+    assert all(last - first < 24 for _, first, last in found)
 
 
-def test_each_lane_gets_one_range():
-    assert asked(-9, -7, -1, 0, days=(-5, -1, 0)) == [("live", -1, 0), ("late", -7, -7), ("day", -1, 0)]
+def test_a_gathering_has_at_most_so_many_ranges():
+    found = asked(*range(-100, -1, 2))
+    assert [first for _, first, _ in found] == list(range(-2, -2 - 2 * LATE_RANGES, -2))
+
+
+def test_each_lane_gets_its_own():
+    assert asked(-9, -7, -1, 0, days=(-5, -1, 0)) == [("live", -1, 0), ("late", -7, -7), ("late", -9, -9), ("day", -1, 0)]
 
 
 @pytest.mark.parametrize("lane", ["live", "late", "day"])
@@ -86,10 +99,12 @@ HOURS = st.sets(st.integers(-60, 1))
 
 
 @given(HOURS, st.sets(st.integers(-30, 0)), st.sets(st.sampled_from(["live", "late", "day"])))
-def test_whatever_waits_lanes_are_distinct_free_and_ask_only_for_what_waits(hours, days, busy):
+def test_whatever_waits_lanes_are_free_and_ask_only_for_what_waits_and_once(hours, days, busy):
     found = asked(*hours, days=days, busy=busy)
     lanes = [lane for lane, *_ in found]
-    assert len(lanes) == len(set(lanes))
+    assert len(lanes) == len({lane for lane in lanes if lane != "late"}) + lanes.count("late")
+    late = [hour for lane, first, last in found if lane == "late" for hour in range(first, last + 1)]
+    assert len(late) == len(set(late))
     assert not set(lanes) & busy
     for lane, first, last in found:
         wanted = set(range(first, last + 1))
@@ -111,6 +126,39 @@ def test_runs_that_succeed_come_to_an_end_of_everything(hours, days):
     assert not left_hours
     assert not left_days
     assert rounds <= 62
+
+
+# The pace of stragglers
+
+
+def test_stragglers_are_gathered_a_quarter_of_an_hour():
+    recent = [run(-5, succeeded=True, started=NOW - REST + SECOND)]
+    assert asked(-4, 0, hour_runs=recent) == [("live", -1, 0)]
+    assert asked(-4, hour_runs=recent, now=NOW + SECOND) == [("late", -4, -4)]
+
+
+def test_many_waiting_rows_end_the_rest():
+    recent = [run(-5, succeeded=True)]
+    assert asked(-4, hour_runs=recent, rows=LatePace().rows - 1) == []
+    assert asked(-4, hour_runs=recent, rows=LatePace().rows) == [("late", -4, -4)]
+
+
+def test_an_hour_that_was_never_on_the_page_does_not_wait_for_stragglers():
+    assert asked(-9, -4, hour_runs=[run(-5, succeeded=True)], unseen=(-9,)) == [("late", -9, -9)]
+
+
+def test_live_hours_say_nothing_about_the_rest_of_late_ones():
+    assert asked(-4, hour_runs=[run(-1, 0, succeeded=True)]) == [("late", -4, -4)]
+
+
+def test_a_run_that_was_live_when_it_started_is_no_late_one_afterwards():
+    once_live = [run(-2, -1, succeeded=True, started=THIS - SECOND, ended=THIS)]
+    assert asked(-2, hour_runs=once_live) == [("late", -2, -2)]
+
+
+def test_a_late_hour_that_failed_waits_for_its_retry_not_for_the_pace():
+    runs = [run(-5, succeeded=True), run(-4, ended=NOW - FIRST_DELAY)]
+    assert asked(-4, -3, hour_runs=runs) == [("late", -4, -4)]
 
 
 # The pace of days
@@ -168,7 +216,7 @@ def test_a_success_resets_the_delay():
 def test_both_ends_of_a_failed_range_wait_and_its_neighbours_do_not():
     failed = [run(-6, -4)]
     assert asked(-6, -4, hour_runs=failed) == []
-    assert asked(-7, -6, -5, -4, -3, hour_runs=failed) == [("late", -3, -3)]
+    assert asked(-7, -6, -5, -4, -3, hour_runs=failed) == [("late", -3, -3), ("late", -7, -7)]
 
 
 def test_a_failed_day_waits_and_the_others_do_not():

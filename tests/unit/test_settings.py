@@ -189,9 +189,21 @@ def test_a_child_gets_absolute_paths_and_no_defaults(toml):
     assert env == {
         "ENGAGEMENT_LAKE_URL": str(folder / "lake"),
         "ENGAGEMENT_STATE_DIR": str(folder / ".engagement"),
+        "ENGAGEMENT_MODEL": "",
         "ENGAGEMENT_FLUSH_SECONDS": "10",
         "ENGAGEMENT_KAFKA__security__protocol": "SSL",
     }
+
+
+def test_the_model_is_the_file_beside_the_toml_if_there_is_one(toml):
+    folder = toml('lake_url = "lake"\n')
+    assert load({}, folder).model == ""
+    assert load({"ENGAGEMENT_MODEL": "mine.toml"}, folder).model == str(folder / "mine.toml")
+    (folder / "model.toml").touch()
+    parent = load({}, folder)
+    assert parent.model == str(folder / "model.toml")
+    assert load(parent.environment(), Path("/elsewhere")).model == parent.model
+    assert load({"ENGAGEMENT_MODEL": ""}, folder).model == ""
 
 
 VALUES = st.fixed_dictionaries(
@@ -217,7 +229,7 @@ def test_a_child_in_any_folder_reads_the_same_settings(environ):
     assert {name: getattr(child, name) for name in parent.__slots__ if name != "sources"} == {
         name: getattr(parent, name) for name in parent.__slots__ if name != "sources"
     }
-    assert set(child.sources) == set(parent.sources) | {"lake_url", "state_dir"}
+    assert set(child.sources) == set(parent.sources) | {"lake_url", "state_dir", "model"}
 
 
 def test_nothing_is_read_at_import(monkeypatch):

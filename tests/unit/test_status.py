@@ -154,6 +154,19 @@ def test_of_many_hours_that_wait_the_newest_are_named(context, capsys):
     assert "2026-03-11 12:00 (raw)" in page
 
 
+@pytest.mark.usefixtures("measured")
+def test_the_delays_of_the_live_hour_and_of_stragglers_are_told_apart(context, capsys):
+    assert "delay  none: every good raw row is on the page\n" in shown(collected(context), capsys)
+    lake_helpers.write(context, [event(0, NOW - timedelta(hours=5))])
+    lake_helpers.write(context, [event(1, NOW - timedelta(minutes=2))])
+    refresh.hours(context, [NOW - timedelta(hours=1)])
+    lake_helpers.write(context, [event(2, NOW - timedelta(minutes=1))])
+    found = collected(context)
+    assert found["delays"]["live"] == {"hours": 1, "rows": 1, "oldest_seconds": 60.0}
+    assert found["delays"]["late"] == {"hours": 1, "rows": 1, "oldest_seconds": 18000.0}
+    assert "delay  live 1 rows of 1 hour, the oldest 60 s old; late 1 rows of 1 hour, the oldest 5.0 h old\n" in shown(found, capsys)
+
+
 def test_a_lag_whose_oldest_record_could_not_be_read_has_no_age(context, measured, capsys):
     measured.append(Lag("session", 0, 0, 10, 4))
     found = collected(context)
