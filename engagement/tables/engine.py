@@ -54,20 +54,29 @@ def reference_version() -> str:
 
 
 def relation(
-    paths: list[Path], table: str, model: Model | None = None, *, keys: Sequence[str] = (), retired: Mapping[str, str] | None = None
+    paths: list[Path],
+    table: str,
+    model: Model | None = None,
+    *,
+    keys: Sequence[str] = (),
+    retired: Mapping[str, str] | None = None,
+    place: bool = False,
 ) -> str:
     """A FROM-clause over a table's objects, by name and with the table's types; typed and empty without objects.
 
     Objects of any age read together: a column that one does not have is null there, other types become the table's
     own. Of the big table's dimensions a missing one is its ALL word, for such a row is over all its values; of one that
     is declared no more (`retired`, name -> ALL word) only the rows over all its values are read.
-    `keys` are the path keys to read as columns.
+    `keys` are the path keys to read as columns. `place` adds a column of this name: the row's number in its object,
+    which is its place in the object's total order.
     """
     model = model or built_in()
     columns = schemas.columns(table, model)
     words = model.all_words | dict(retired or {}) if table == units.BIG_TABLE else {}
     types = schemas.duckdb_types(table, model) | dict.fromkeys(keys, "INTEGER") | dict.fromkeys(words, "VARCHAR")
     shown = ", ".join(_as_declared(name, types[name], columns.get(name), words.get(name)) for name in (*columns, *keys))
+    if place:
+        types, shown = types | {"place": "BIGINT"}, f"{shown}, place"
     dropped = " AND ".join(f"coalesce({name}, '{word}') = '{word}'" for name, word in words.items() if name not in columns)
     return f"(SELECT {shown} FROM ({_union(paths, types, keys)}){f' WHERE {dropped}' if dropped else ''})"
 
@@ -84,7 +93,8 @@ def _union(paths: list[Path], types: Mapping[str, str], keys: Sequence[str]) -> 
         return empty
     hive = ", ".join(f"'{key}': INTEGER" for key in keys)
     options = f"hive_partitioning = true, hive_types = {{{hive}}}" if keys else "hive_partitioning = false"
-    return f"{empty} UNION ALL BY NAME SELECT * FROM read_parquet({literal(paths)}, union_by_name = true, {options})"
+    place = ", file_row_number AS place" if "place" in types else ""
+    return f"{empty} UNION ALL BY NAME SELECT *{place} FROM read_parquet({literal(paths)}, union_by_name = true, {options})"
 
 
 def _as_declared(name: str, kind: str, column: schemas.Column | None, word: str | None) -> str:

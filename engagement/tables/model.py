@@ -223,7 +223,7 @@ class _Reader:
             self._entry = f"[metrics.{metric.name}]"
             for key, name in (("numerator", metric.numerator), ("denominator", metric.denominator)):
                 if name not in countable:
-                    self._fail(f"{key} = {name!r}: expected the name of an additive or distinct metric{_near(name, countable)}")
+                    self._fail(f"{key} = {name!r}: expected the name of an additive or distinct metric{near(name, countable)}")
 
     def _known(self, what: str, entry: Mapping[str, Any], valid: Iterable[str]) -> None:
         for key in entry:
@@ -255,7 +255,8 @@ class _Reader:
         raise ModelError(f"{self._where}: {self._entry} {why}")
 
 
-def _near(name: str, valid: Iterable[str]) -> str:
+def near(name: str, valid: Iterable[str]) -> str:
+    """`; nearest: …` for a message, or nothing."""
     found = difflib.get_close_matches(name, list(valid), n=2)
     return f"; nearest: {', '.join(found)}" if found else ""
 
