@@ -47,7 +47,9 @@ def corpus():
     return cases(MOMENT)
 
 
-SMALL = [case for case in corpus() if case.value is None or len(case.value) <= LARGE]
+@cache
+def small():
+    return [case for case in corpus() if case.value is None or len(case.value) <= LARGE]
 
 
 def built(records, slot_minutes=60):
@@ -92,12 +94,12 @@ def test_all_named_records_together_have_their_outcomes():
 def test_rare_named_records_among_thousands_of_good_ones_have_their_outcomes():
     good = [case for case in corpus() if isinstance(case.expected, dict) and len(case.value) < LARGE]
     chance = random.Random(1)
-    picked = [chance.choice(good[:9] if chance.random() < 0.97 else SMALL) for _ in range(2 * rows.CHUNK + 17)]
+    picked = [chance.choice(good[:9] if chance.random() < 0.97 else small()) for _ in range(2 * rows.CHUNK + 17)]
     assert_outcomes(picked)
 
 
 @fuzzed
-@given(st.lists(st.sampled_from(SMALL), max_size=8))
+@given(st.lists(st.deferred(lambda: st.sampled_from(small())), max_size=8))
 def test_any_picking_of_named_records_has_their_outcomes(picked):
     assert_outcomes(picked)
 
@@ -118,7 +120,7 @@ def test_the_limits_of_time_belong_to_what_is_taken_to_the_microsecond(beyond):
 
 
 def test_headers_that_the_client_cannot_hand_out_reject_the_record_and_no_neighbour():
-    value = SMALL[0].value
+    value = small()[0].value
     pieces = rows.Rows(WHERE, WINDOW, 60, "session")
     pieces.add(rows.Records([4, 5, 6], [(MOMENT - EPOCH) // MICROSECOND] * 3, [b"u1", b"k", None], [value] * 3, [(("a", b"1"),), None, ()]))
     batch = pieces.batch()

@@ -12,7 +12,6 @@ from pathlib import Path
 import lake_helpers
 import pytest
 from oracle import RawEvent
-from streamlit.testing.v1 import AppTest
 
 from engagement.dashboard import data, freshness
 from engagement.dashboard.freshness import Consumer, Facts
@@ -304,6 +303,13 @@ def script(monkeypatch, folder):
     settings = lake_helpers.settings_of(folder, metrics_port=1)
     for name, value in settings.environment().items():
         monkeypatch.setenv(name, value)
+    return opened()
+
+
+def opened():
+    """The script's first run, without a server."""
+    from streamlit.testing.v1 import AppTest  # a second of imports that only the process of these tests pays
+
     return AppTest.from_file(str(APP), default_timeout=30).run()
 
 
@@ -337,7 +343,7 @@ def test_the_script_explains_an_empty_lake(monkeypatch, tmp_path):
 
 def test_the_script_says_which_setting_is_wrong(monkeypatch, tmp_path):
     monkeypatch.setenv("ENGAGEMENT_LAKE_ULR", str(tmp_path))
-    page = AppTest.from_file(str(APP), default_timeout=30).run()
+    page = opened()
     assert not page.exception
     assert "ENGAGEMENT_LAKE_URL" in html(page)
 
