@@ -6,6 +6,9 @@ Runs `engagement demo --seconds` as people do, but in a temporary state folder, 
 of its own. Latency is defined in the interface: from log-append time to the first poll that finds the record
 covered by its hour row. Start-up is part of the run: records that wait for Dagster's first tick count too.
 What a run has not covered when it ends is not counted.
+
+A tick is one run of the live hours; its cost is the CPU of Dagster's daemon, code server and all runs (late and day
+runs, planning, imports, forks included, the webserver not), from the end of the first run to the last look, by ticks.
 """
 
 from __future__ import annotations
@@ -28,6 +31,7 @@ from engagement.stack import jars, processes
 from engagement.stack.broker import Broker
 from engagement.stack.node import HOST
 from engagement.stack.supervisor import MARK
+from resources.tags import LANE
 
 ROOT = Path(__file__).resolve().parent.parent
 FLUSH_SECONDS = (10, 60)
@@ -41,7 +45,11 @@ COLUMNS = (
     "rows_rejected",
     "duplicates_dropped",
     "peak_memory_mib",
+    "ticks",
+    "tick_cpu_seconds",
 )
+ORCHESTRATION = (b"dagster-daemon", b"code_server", b"forkserver")
+"""Command lines of the processes whose CPU a tick costs; a run is a fork of the last and keeps its command line."""
 
 
 def main() -> int:
@@ -70,8 +78,8 @@ def run(flush: int, rate: float, seconds: int) -> dict[str, Any] | None:
             [sys.executable, "-m", "engagement", "demo", "--seconds", str(seconds), "--rate", str(rate)],
             cwd=ROOT, env=environment(Path(folder), broker.bootstrap, flush), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         )  # fmt: skip
-        peak = Peak(Path(folder) / "state", broker)
-        peak.start()
+        watch = Watch(Path(folder) / "state", broker)
+        watch.start()
         try:
             output, said = command.communicate(timeout=seconds + STOP_SECONDS)
         except subprocess.TimeoutExpired:
@@ -80,23 +88,51 @@ def run(flush: int, rate: float, seconds: int) -> dict[str, Any] | None:
         if command.returncode or not output.strip():
             print(said, file=sys.stderr)
             return None
-        return dict(json.loads(output)) | {"peak_memory_mib": peak.mib}
+        return dict(json.loads(output)) | {"peak_memory_mib": watch.mib} | ticks(Path(folder) / "state" / "dagster", watch.cpu)
 
 
-class Peak(threading.Thread):
-    """The greatest proportional memory (PSS) of all processes of a demo and its broker, looked at every few seconds."""
+class Watch(threading.Thread):
+    """All processes of a demo and its broker, looked at every few seconds: memory, and what orchestration costs."""
 
     def __init__(self, state: Path, broker: Broker) -> None:
         super().__init__(daemon=True)
         self._state, self._broker = str(state.resolve()), broker
         self.mib = 0
+        """The greatest proportional memory (PSS) of all together."""
+        self.cpu: list[tuple[float, float]] = []
+        """(time of day, CPU seconds of orchestration so far)."""
 
     def run(self) -> None:
         """Look until the broker is gone."""
         while self._broker.pid:
             pids = [*processes.marked(MARK, self._state), self._broker.pid]
             self.mib = max(self.mib, sum(pss_kib(pid) for pid in pids if pid) // 1024)
+            if seconds := sum(orchestration_cpu(pid) for pid in pids if pid):
+                self.cpu.append((time.time(), seconds))
             time.sleep(3)
+
+
+def orchestration_cpu(pid: int) -> float:
+    """CPU seconds of a process and of the children it has waited for; 0 where it is none of Dagster's."""
+    try:
+        if not any(name in Path(f"/proc/{pid}/cmdline").read_bytes() for name in ORCHESTRATION):
+            return 0.0
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return 0.0
+    return sum(map(int, fields[11:15])) / measure.TICKS
+
+
+def ticks(home: Path, cpu: list[tuple[float, float]]) -> dict[str, Any]:
+    """How many ticks the recorded runs are, and CPU seconds of each; a dash where there were none."""
+    os.environ["DAGSTER_HOME"] = str(home)
+    from dagster import DagsterInstance, RunsFilter
+
+    with DagsterInstance.get() as instance:
+        ends = sorted(found.end_time for found in instance.get_run_records(RunsFilter(tags={LANE: "live"})) if found.end_time)
+    window = [look for look in cpu if ends and look[0] >= ends[0]]
+    count = sum(window[0][0] < end <= window[-1][0] for end in ends) if window else 0
+    return {"ticks": count, "tick_cpu_seconds": round((window[-1][1] - window[0][1]) / count, 2) if count else None}
 
 
 def pss_kib(pid: int) -> int:
