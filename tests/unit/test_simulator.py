@@ -55,11 +55,9 @@ def test_the_seed_alone_decides_whatever_the_hash_seed_of_the_process():
         "print(hashlib.sha256(b''.join(x.value or b'' for x in r)).hexdigest())"
     )
     expected = hashlib.sha256(b"".join(record.value or b"" for record in taken(200))).hexdigest()
-    for hash_seed in ("1", "2"):
-        done = subprocess.run(
-            [sys.executable, "-c", script], env=os.environ | {"PYTHONHASHSEED": hash_seed}, capture_output=True, check=True, text=True
-        )
-        assert done.stdout.strip() == expected
+    another = os.environ | {"PYTHONHASHSEED": "1"}  # ours is random
+    done = subprocess.run([sys.executable, "-c", script], env=another, capture_output=True, check=True, text=True)
+    assert done.stdout.strip() == expected
 
 
 def test_a_shorter_run_is_the_beginning_of_a_longer_one():
@@ -71,7 +69,7 @@ def test_a_shorter_run_is_the_beginning_of_a_longer_one():
 def test_good_events_keep_the_contract_and_go_to_their_family():
     families = {"install": "install", "view_notification": "view_notification", "click_notification": "view_notification"}
     seen = set()
-    for record in taken(20_000, users=100_000, faults=NO_FAULTS):
+    for record in taken(8_000, users=100_000, faults=NO_FAULTS):
         event = contract.decode(record.value)
         assert event.user_id.encode() == record.key
         assert record.topic_family == families.get(event.event_type, "session")
@@ -81,7 +79,7 @@ def test_good_events_keep_the_contract_and_go_to_their_family():
 
 
 def test_identities_are_unique():
-    records = taken(20_000, faults=NO_FAULTS)
+    records = taken(8_000, faults=NO_FAULTS)
     assert len({contract.decode(record.value).event_id for record in records}) == len(records)
 
 
@@ -103,7 +101,7 @@ def test_records_come_in_due_order_and_each_fault_is_what_its_name_says(*, seed,
 
 def test_fault_shares_are_about_as_asked():
     asked = Faults(late=0.05, duplicates=0.1, malformed=0.15, unknown_fields=0.2)
-    records = list(events(7, START - timedelta(hours=12), START, rate=1, faults=asked))
+    records = list(events(7, START - timedelta(hours=12), START, rate=0.5, faults=asked))
     found = Counter(GROUPS[record.fault] for record in records if record.fault)
     events_ = len(records) - found["duplicates"]
     for name in ("duplicates", "malformed", "unknown_fields"):
@@ -117,7 +115,7 @@ def test_no_faults_means_none():
 
 
 def test_a_copy_has_an_earlier_original_of_the_same_identity():
-    records = taken(30_000, faults=Faults(late=0, duplicates=0.05, malformed=0))
+    records = taken(10_000, faults=Faults(late=0, duplicates=0.05, malformed=0))
     originals = {}
     copies = Counter()
     for record in records:
@@ -135,20 +133,20 @@ def test_a_copy_has_an_earlier_original_of_the_same_identity():
 
 
 def test_late_events_keep_their_time_and_arrive_minutes_to_hours_later():
-    records = list(events(7, START, START + timedelta(hours=6), rate=5, faults=Faults(late=0.1, duplicates=0, malformed=0)))
+    records = list(events(7, START, START + timedelta(hours=6), rate=1, faults=Faults(late=0.1, duplicates=0, malformed=0)))
     delays = [record.due_at - time for record, time in zip(records, times(records), strict=True) if record.fault == "late"]
     assert min(delays) >= timedelta(minutes=1)
     assert max(delays) > timedelta(hours=1)
 
 
 def test_unknown_fields_are_kept_by_the_contract():
-    found = [record for record in taken(20_000) if record.fault in ("extra", "extra_nested")]
+    found = [record for record in taken(8_000) if record.fault in ("extra", "extra_nested")]
     assert {record.fault for record in found} == {"extra", "extra_nested"}
     assert all("_extra" in json.loads(contract.decode(record.value).properties) for record in found)
 
 
 def test_future_timestamps_lie_days_ahead():
-    found = [record for record in taken(30_000, faults=Faults(malformed=0.05)) if record.fault == "future_timestamp"]
+    found = [record for record in taken(10_000, faults=Faults(malformed=0.05)) if record.fault == "future_timestamp"]
     assert found
     assert all(time - record.due_at > timedelta(days=1) for record, time in zip(found, times(found), strict=True))
 
@@ -156,7 +154,7 @@ def test_future_timestamps_lie_days_ahead():
 def test_long_runs_have_sessions_across_hours_and_midnight_and_bounces():
     spans = {}
     sizes = Counter()
-    for record in events(7, START, START + timedelta(hours=5), users=1000, rate=2, faults=NO_FAULTS):
+    for record in events(7, START, START + timedelta(hours=5), users=1000, rate=1, faults=NO_FAULTS):
         event = contract.decode(record.value)
         if event.session_id:
             spans.setdefault(event.session_id, []).append(event.event_time)
@@ -168,16 +166,16 @@ def test_long_runs_have_sessions_across_hours_and_midnight_and_bounces():
 
 def test_one_client_session_stays_with_one_user_device_and_version():
     seen = {}
-    for record in taken(20_000, faults=NO_FAULTS):
+    for record in taken(8_000, faults=NO_FAULTS):
         event = contract.decode(record.value)
         if event.session_id:
             facts = (event.user_id, event.device_model, event.app_version, event.country)
             assert seen.setdefault(event.session_id, facts) == facts
 
 
-@pytest.mark.parametrize(("rate", "users"), [(50, 2000), (5, 2000), (2000, 2000), (50, 5), (300, 100_000)])
+@pytest.mark.parametrize(("rate", "users"), [(50, 2000), (5, 2000), (1000, 1000), (50, 5), (300, 100_000)])
 def test_the_mean_is_the_asked_rate_from_the_first_minutes_on(rate, users):
-    minutes = max(2, 40_000 // rate // 60)
+    minutes = max(1, 20_000 // rate // 60)
     found = sum(1 for _ in events(7, START, START + timedelta(minutes=minutes), users=users, rate=rate, faults=NO_FAULTS))
     assert found / (minutes * 60) == pytest.approx(rate, rel=0.2)
 
@@ -185,7 +183,7 @@ def test_the_mean_is_the_asked_rate_from_the_first_minutes_on(rate, users):
 @pytest.mark.parametrize(("rate", "users"), [(50, 2000), (5, 2000), (2000, 50_000)])
 def test_visits_are_as_long_as_traffic_reckons(rate, users):
     rng, rhythm = stream(1), Rhythm.of(rate, users)
-    sizes = [sum(1 for _ in visit(rng, plan(rng, rhythm), 0)) for _ in range(4000)]
+    sizes = [sum(1 for _ in visit(rng, plan(rng, rhythm), 0)) for _ in range(2000)]
     assert sum(sizes) / len(sizes) == pytest.approx(rhythm.mean_events, rel=0.1)
 
 
