@@ -7,7 +7,7 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-def eventually(predicate: Callable[[], T], seconds: float = 30.0, pause: float = 0.05) -> T:
+def eventually(predicate: Callable[[], T], seconds: float = 60.0, pause: float = 0.05) -> T:
     """The predicate's first truthy result; AssertionError with its last one after the deadline."""
     deadline = time.monotonic() + seconds
     while True:

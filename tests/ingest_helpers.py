@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 
 from engagement import settings as settings_module
+from engagement.ingest.consumer import Ingest
 from engagement.lake import open_lake
 from engagement.raw import files
 from engagement.settings import Settings
@@ -26,13 +27,14 @@ ROOT = str(Path(__file__).parent.parent)
 FAST_GROUPS = {
     "group.consumer.min.session.timeout.ms": 6000,
     "group.consumer.session.timeout.ms": 6000,
-    "group.consumer.min.heartbeat.interval.ms": 1000,
-    "group.consumer.heartbeat.interval.ms": 1000,
+    "group.consumer.min.heartbeat.interval.ms": 400,  # a rebalance takes several of them
+    "group.consumer.heartbeat.interval.ms": 400,
+    "transaction.state.log.num.partitions": 1,
 }
 FAST_CLASSIC = {
     "ENGAGEMENT_KAFKA__group__protocol": "classic",
     "ENGAGEMENT_KAFKA__session__timeout__ms": "6000",
-    "ENGAGEMENT_KAFKA__heartbeat__interval__ms": "1000",
+    "ENGAGEMENT_KAFKA__heartbeat__interval__ms": "400",
 }
 
 
@@ -54,6 +56,11 @@ def ingest(settings, *arguments: str, log: Path | None = None, **extra) -> subpr
         return subprocess.Popen(argv, env=environment(settings, **extra), stderr=subprocess.PIPE, text=True)
     with log.open("ab") as output:
         return subprocess.Popen(argv, env=environment(settings, **extra), stderr=output)
+
+
+def read_to_the_end(settings) -> None:
+    """The consumer in this process, to the end of the log: where the process itself is not the subject."""
+    Ingest(settings, *open_lake(settings)).run(until_idle=True)
 
 
 def produce(settings, first: int, count: int) -> None:

@@ -1,4 +1,4 @@
-"""Everything a real log can hold, through the real consumer process: good + rejected + holes = offsets, nothing stops it.
+"""Everything a real log can hold, through the real consumer: good + rejected + holes = offsets, nothing stops it.
 
 The named records of `record_cases.py` are sent with every compression, in committed and aborted transactions, and compared
 row by row with the log as a plain read_committed client reads it.
@@ -20,7 +20,7 @@ from any_record import Case, assert_row, changed
 from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType
 from helpers import eventually
-from ingest_helpers import environment, ingest, rows_of
+from ingest_helpers import environment, ingest, read_to_the_end, rows_of
 from record_cases import cases
 
 from engagement.lake import open_lake
@@ -89,8 +89,8 @@ def plain_log(settings, *, headers: bool = True) -> tuple[dict[tuple, tuple], di
     return records, ends
 
 
-def run_until_idle(settings, **extra) -> tuple[str, int]:
-    """The consumer to the end of the log; its log lines and the largest memory it had, in MiB."""
+def run_until_idle(settings, **extra) -> int:
+    """The consumer process to the end of the log; the largest memory it had, in MiB."""
     child = subprocess.Popen(
         [sys.executable, "-c", WITH_PEAK, "ingest", "--until-idle"],
         env=environment(settings, **extra),
@@ -105,7 +105,7 @@ def run_until_idle(settings, **extra) -> tuple[str, int]:
     assert child.returncode == 0, errors[-3000:]
     peak = next((int(line.split()[1]) >> 10 for line in errors.splitlines() if line.startswith("VmHWM:")), 0)
     print(f"peak memory {peak} MiB, {len(errors.splitlines())} log lines")  # noqa: T201 - seen with -s
-    return errors, peak
+    return peak
 
 
 def assert_the_log(settings, expected: dict[tuple, Case], moment: datetime) -> None:
@@ -183,17 +183,19 @@ def test_records_of_transactions_are_read_when_committed_and_never_when_aborted(
     sender.begin_transaction()
     send(sender, topic, 2, everything[:50])
     sender.abort_transaction(60)  # a partition with nothing but holes
-    run_until_idle(kafka_settings)
+    read_to_the_end(kafka_settings)
     assert_the_log(kafka_settings, expected, moment)
     _, ends = plain_log(kafka_settings)
     assert ends[topic, 1] == len(expected) + holes
     assert ends[topic, 2] == 51
-    again, _ = run_until_idle(kafka_settings)  # nothing is left to claim, holes at the end neither
-    assert "flushed" not in again
+    lake, _ = open_lake(kafka_settings)
+    claimed = sorted(files.names(lake))
+    read_to_the_end(kafka_settings)  # nothing is left to claim, holes at the end neither
+    assert sorted(files.names(lake)) == claimed
     send(producer(kafka_settings), topic, 1, everything[:3])
     send(producer(kafka_settings), topic, 2, everything[:3])
     expected |= numbered(topic, 1, everything[:3], offset) | numbered(topic, 2, everything[:3], 51)
-    run_until_idle(kafka_settings)
+    read_to_the_end(kafka_settings)
     assert_the_log(kafka_settings, expected, moment)
 
 
@@ -206,11 +208,11 @@ def test_an_open_transaction_holds_up_neither_the_end_nor_what_comes_after_it(ka
     sender.begin_transaction()
     send(sender, topic, 0, [good] * 2)
     send(producer(kafka_settings), topic, 0, [good] * 4)
-    run_until_idle(kafka_settings)
+    read_to_the_end(kafka_settings)
     expected = numbered(topic, 0, [good] * 3)
     assert_the_log(kafka_settings, expected, moment)
     sender.abort_transaction(60)
-    run_until_idle(kafka_settings)
+    read_to_the_end(kafka_settings)
     assert_the_log(kafka_settings, expected | numbered(topic, 0, [good] * 4, 5), moment)
 
 
@@ -220,7 +222,7 @@ def test_poison_records_of_10_mb_in_a_row_stop_nothing_and_fill_no_memory(kafka_
     poison = [Case(f"poison {number}", b"\xff" + os.urandom(10_000_000), "bad_encoding") for number in range(3)]
     sent = [case for number in range(32) for case in (poison[number % 3], good)]
     send(producer(kafka_settings), topic, 0, sent)
-    _, peak = run_until_idle(kafka_settings, ENGAGEMENT_BUFFER_BYTES=str(128 << 20))
+    peak = run_until_idle(kafka_settings, ENGAGEMENT_BUFFER_BYTES=str(128 << 20))
     assert_the_log(kafka_settings, numbered(topic, 0, sent), moment)
     assert 0 < peak < 1200, "a flush holds its 64 MB about five times; all 320 MB at once would be twice the limit"
 
@@ -264,7 +266,7 @@ def test_times_from_before_the_topic_had_log_append_time_stop_nothing(kafka_sett
     assert sender.flush(60) == 0
     alter(kafka_settings, topic, message_timestamp_type="LogAppendTime")
     send(sender, topic, 0, [Case("good", value, {})])
-    run_until_idle(kafka_settings)
+    read_to_the_end(kafka_settings)
     rows = sorted(rows_of(kafka_settings), key=lambda row: row["kafka_offset"])
     assert [row["kafka_offset"] for row in rows] == list(range(7))
     assert rows[-1]["reject_reason"] is None

@@ -16,11 +16,10 @@ import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType
 from helpers import eventually
-from ingest_helpers import environment, rows_of
+from ingest_helpers import environment, read_to_the_end, rows_of
 
 from engagement import cli
 from engagement.ingest import importer
-from engagement.ingest.consumer import Ingest
 from engagement.ingest.kafka import Topics
 from engagement.ingest.letters import Address, replay_of
 from engagement.lake import open_lake
@@ -92,10 +91,6 @@ def log_of(settings) -> dict[Address, tuple]:
             left -= 1
     consumer.close()
     return found
-
-
-def read_to_the_end(settings) -> None:
-    Ingest(settings, *open_lake(settings)).run(until_idle=True)
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 from confluent_kafka import Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
-from ingest_helpers import ingest, produce
+from ingest_helpers import produce, read_to_the_end
 
 from engagement.cli import status
 from engagement.lake import open_lake
@@ -18,12 +18,6 @@ def partitions(settings, now=None, problems=()):
     return {(item["topic"], item["partition"]): item for item in found["partitions"]}, found
 
 
-def drain(settings):
-    child = ingest(settings, "--until-idle")
-    _, errors = child.communicate(timeout=60)
-    assert child.returncode == 0, errors
-
-
 def test_lag_is_what_the_lake_lacks_and_as_old_as_its_oldest_record(kafka_settings):
     open_lake(kafka_settings)
     before = datetime.now(UTC) - timedelta(seconds=1)
@@ -33,7 +27,7 @@ def test_lag_is_what_the_lake_lacks_and_as_old_as_its_oldest_record(kafka_settin
     assert sum(item["lag"] for item in found.values()) == 900
     for item in found.values():
         assert 0 <= item["lag_seconds"] <= (datetime.now(UTC) - before).total_seconds()
-    drain(kafka_settings)
+    read_to_the_end(kafka_settings)
     found, everything = partitions(kafka_settings)
     assert {(item["lag"], item["lag_seconds"]) for item in found.values()} == {(0, 0.0)}
     assert everything["audit"]["verdict"] == "chains 9 whole"
@@ -42,7 +36,7 @@ def test_lag_is_what_the_lake_lacks_and_as_old_as_its_oldest_record(kafka_settin
 
 def test_only_partitions_that_lag_have_an_age_and_it_is_the_first_missing_records(kafka_settings):
     produce(kafka_settings, 0, 50)
-    drain(kafka_settings)
+    read_to_the_end(kafka_settings)
     topic = next(iter(kafka_settings.topics))
     producer = Producer({"bootstrap.servers": kafka_settings.kafka_bootstrap_servers, "acks": "all"})
     stamps = []
@@ -69,7 +63,7 @@ def test_a_lag_that_the_log_has_begun_to_lose_is_as_old_as_what_is_left(kafka_se
     lost = f"{topic}/0: the log has already lost 2 records that the lake lacks: ingest records them as a gap"
     found, _ = partitions(kafka_settings, now, [lost])
     assert (found[topic, 0]["lag"], found[topic, 0]["lag_seconds"], found[topic, 0]["lost"]) == (3, 5.0, 2)
-    drain(kafka_settings)
+    read_to_the_end(kafka_settings)
     _, everything = partitions(kafka_settings)
     assert everything["audit"]["verdict"] == "chains 1 whole, 1 gap of 2 records"
     assert [(gap["start"], gap["end"], gap["after"]) for gap in everything["audit"]["gaps"]] == [(0, 2, None)]
