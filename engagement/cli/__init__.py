@@ -19,7 +19,7 @@ COMMANDS = {
     "topics": "engagement.cli.stack:topics",
     "simulate": "engagement.cli.simulate:simulate",
     "ingest": "engagement.cli.ingest:ingest",
-    "import": "engagement.cli.ingest:import_",
+    "import": "engagement.cli.imports:import_",
     "refresh": "engagement.cli.tables:refresh",
     "backfill": "engagement.cli.tables:backfill",
     "query": "engagement.cli.tables:query",

@@ -1,4 +1,4 @@
-"""Commands that fill the raw log: `ingest` from Kafka, `import` from files of history."""
+"""The command `ingest`: fills the raw log from Kafka."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import gc
 import signal
 import sys
 import threading
-from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
@@ -54,32 +53,3 @@ def ingest(*, until_idle: Annotated[bool, Parameter(negative="")] = False) -> No
     if not until_idle:
         work.metrics.serve(settings.host, settings.metrics_port)
     work.run(until_idle=until_idle)
-
-
-def import_(*paths: Path) -> None:
-    """Import history from JSON lines, plain or gzipped (.gz); the same bytes again change nothing.
-
-    Bad rows become rejects with their line number; the rest goes in.
-
-    For example:
-
-        engagement import history.jsonl 2025-*.jsonl.gz
-
-    Parameters
-    ----------
-    paths
-        Files to import.
-    """
-    from engagement.errors import UsageError
-    from engagement.ingest import importer
-
-    if not paths:
-        raise UsageError("import: name at least one file, e.g. `engagement import history.jsonl`")
-    settings = settings_module.load()
-    lake, lake_format = open_lake(settings)
-    sources = [importer.inspect(path) for path in paths]
-    for source in sources:
-        result = importer.import_file(source, lake, lake_format, settings)
-        print(
-            f"{source.path}: {result.rows} rows, {result.rejects} rejected{'' if result.written else ', already complete: nothing changed'}"
-        )

@@ -1,114 +1,243 @@
 """History from files: a file is a chain, its hash the topic id, its rows the offsets (R3).
 
-The file is read to its end before the first object is written, so a truncated one leaves nothing behind.
-A killed import resumes its chain; the same bytes again find it complete.
+Every file of an import is read to its end before the first object of any is written, so a truncated one leaves
+nothing behind. Rows are decoded in several processes, and objects are written one after the other, in the order of
+their claims: the object with the greatest start says where a killed import goes on. The same bytes again find their
+chain complete. What is in a file is known to `ingest.history`.
 """
 
 from __future__ import annotations
 
-import gzip
-import hashlib
-import zlib
-from collections.abc import Iterator
-from contextlib import suppress
-from dataclasses import dataclass
-from datetime import UTC, datetime
-from itertools import islice
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager, suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import IO, Any
 
 from engagement.contract import TimeWindow
-from engagement.errors import PermanentError
-from engagement.lake import AlreadyExists, Lake, LakeFormat
-from engagement.raw import files, rows
-from engagement.raw.names import IMPORT_TOPIC, import_chain
+from engagement.ingest.history import decoding, delimited, lines, parquet
+from engagement.ingest.history.decoding import Decode, Piece, Reader
+from engagement.ingest.history.found import require_kind
+from engagement.ingest.history.mapping import NO_RENAMES, Renames
+from engagement.ingest.history.streams import Advance, BadFile, Inspected, as_bad_file, silent
+from engagement.lake import FORMAT_VERSION, LAKE_JSON, AlreadyExists, Lake, LakeFormat
+from engagement.raw import chain, files, rows
+from engagement.raw.coverage import Parts
+from engagement.raw.names import IMPORT_TOPIC, Chain, import_chain, parse_key
+from engagement.raw.rows import CHUNK, Batch
 from engagement.settings import Settings
+
+__all__ = ["Bad", "BadFile", "Imported", "Importer", "Source", "format_of", "import_file", "inspect"]
 
 ROWS_PER_OBJECT = 500_000
 """Never changed by a setting: where a file is cut is part of its claims."""
-
-
-class BadFile(PermanentError):
-    """The file cannot be imported; nothing of it was."""
+PIECE_ROWS = 8 * CHUNK
+PIECE_BYTES = 16 << 20
+"""Rows that are decoded at once; fewer where they are large."""
+ROWS_WORTH_PROCESSES = 100_000
+TOLD = 20
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_INSPECT = {"jsonl": lines.inspect, "csv": delimited.inspect, "parquet": parquet.inspect}
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A readable file, its lines counted and hashed."""
+    """A readable file, its rows counted, its uncompressed bytes hashed."""
 
     path: Path
-    sha256: str
-    lines: int
+    found: Inspected
+    stamp: tuple[int, ...]
+    """What changes when somebody writes to the file."""
+
+    @property
+    def rows(self) -> int:
+        """How many rows it has."""
+        return self.found.rows
+
+    @property
+    def chain(self) -> Chain:
+        """Its chain in the lake."""
+        return import_chain(self.found.sha256)
+
+    @property
+    def columns(self) -> Sequence[str] | None:
+        """Names of its columns; None where every row has names of its own."""
+        return self.found.reader.columns
+
+    def require_unchanged(self) -> None:
+        """Raises BadFile where the file is not the one that was inspected."""
+        with as_bad_file(self.path):
+            if _stamp(self.path) != self.stamp:
+                raise BadFile(f"{self.path}: changed while it was imported; what was written before is of the file as it was")
 
 
 @dataclass(frozen=True, slots=True)
+class Bad:
+    """A row that was rejected; the first row of a file is 1."""
+
+    row: int
+    reason: str
+
+
+@dataclass(slots=True)
 class Imported:
-    """What an import found and did; `written` counts new raw objects."""
+    """What an import found and did of one file.
+
+    `rejects` are those of the whole file, earlier imports of it included. `start` is the row, from 0, with which this
+    one began, `written` counts its objects, `bad` are the first rows that it rejected.
+    """
 
     rows: int
-    rejects: int
-    written: int
+    start: int = 0
+    written: int = 0
+    rejects: dict[str, int] = field(default_factory=dict)
+    bad: list[Bad] = field(default_factory=list)
+
+    @property
+    def rejected(self) -> int:
+        """Rejects of any reason."""
+        return sum(self.rejects.values())
 
 
-def inspect(path: Path) -> Source:
-    """Read the file to its end; raises BadFile where it is missing, empty, truncated or not text lines of JSON."""
-    digest, lines, last = hashlib.sha256(), 0, b"\n"
-    try:
-        with _opened(path) as handle:
-            while block := handle.read(1 << 20):
-                digest.update(block)
-                lines += block.count(b"\n")
-                last = block
-    except (OSError, EOFError, zlib.error) as error:
-        text = getattr(error, "strerror", None) or str(error) or "truncated"
-        raise BadFile(f"{path}: {text}") from error
-    lines += not last.endswith(b"\n")
-    if not lines:
-        raise BadFile(f"{path}: empty")
-    _require_json_lines(path)
-    return Source(path, digest.hexdigest(), lines)
+def inspect(path: Path, renames: Renames = NO_RENAMES, advance: Advance = silent) -> Source:
+    """Read the file to its end; raises BadFile where it is missing, empty, truncated or not what its name says."""
+    with as_bad_file(path):
+        stamp = _stamp(path)
+        return Source(path, _INSPECT[require_kind(path)](path, renames, advance), stamp)
 
 
 def import_file(source: Source, lake: Lake, lake_format: LakeFormat, settings: Settings, now: datetime | None = None) -> Imported:
-    """Write what the lake does not have of the file; raises LakeUnavailable, then safe to run again."""
-    chain = import_chain(source.sha256)
-    where = rows.Coordinates(IMPORT_TOPIC, source.sha256, 0)
-    window = TimeWindow.of(lake_format.history_start, settings.clock_skew_seconds, None)
-    received = now or datetime.now(UTC)
-    last = files.last_link(lake, chain)
-    start = 0 if last is None else last.end
-    written = 0
-    with _opened(source.path) as handle:
-        for _ in islice(handle, start):
-            pass
-        for records in _cuts(handle, start, received):
-            batch = rows.build(where, records, window, lake_format.slot_minutes)
-            with suppress(AlreadyExists):  # another import of the same bytes makes the same claims
-                files.write(lake, chain, records[0].offset, records[-1].offset + 1, batch, source.path.name)
-                written += 1
-    done = [files.read_footer(lake, *found) for found in files.names(lake) if found[0] == chain]
-    return Imported(sum(raw.rows for raw in done), sum(sum(raw.rejects.values()) for raw in done), written)
+    """Import one file; as `Importer.run`."""
+    importer = Importer(settings, lake, lake_format, now or datetime.now(UTC))
+    with importer.decoding([source]) as decode:
+        return importer.run(source, decode)
 
 
-def _cuts(handle: IO[bytes], start: int, received: datetime) -> Iterator[list[rows.Record]]:
-    number = start
-    while lines := list(islice(handle, ROWS_PER_OBJECT)):
-        yield [rows.Record(number + place, received, None, line.rstrip(b"\r\n")) for place, line in enumerate(lines)]
-        number += len(lines)
+def format_of(settings: Settings) -> LakeFormat:
+    """How the lake of these settings is cut, or would be; makes none, for a dry run."""
+    text = Lake(settings.lake_path).read(LAKE_JSON)
+    if text is not None and "history_start" not in settings.sources:
+        return LakeFormat.from_json(text)
+    return LakeFormat(
+        FORMAT_VERSION, settings.slot_minutes, settings.session_gap_seconds, settings.session_mode, settings.history_start
+    )  # fmt: skip
 
 
-def _opened(path: Path) -> Any:
-    return gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb")
+class Importer:
+    """One import: all its objects have one received_at. A `dry` one decodes every row and writes nothing."""
+
+    def __init__(self, settings: Settings, lake: Lake, lake_format: LakeFormat, now: datetime, *, dry: bool = False) -> None:
+        self._lake, self._slot_minutes, self._dry = lake, lake_format.slot_minutes, dry
+        self._window = TimeWindow.of(lake_format.history_start, settings.clock_skew_seconds, None)
+        self._received = (now - _EPOCH) // timedelta(microseconds=1)
+        self._processes = min(settings.threads or len(os.sched_getaffinity(0)), decoding.MAX_PROCESSES)
+        self._parts = Parts(lake)
+
+    def decoding(self, sources: Iterable[Source]) -> AbstractContextManager[Decode]:
+        """What `run` decodes with: processes, or none where there are few rows."""
+        many = sum(source.rows for source in sources) >= ROWS_WORTH_PROCESSES
+        return decoding.processes(self._processes if many else 1)
+
+    def run(self, source: Source, decode: Decode, advance: Advance = silent) -> Imported:
+        """Write what the lake does not have of a file; `advance` is told rows.
+
+        Raises LakeUnavailable, then it is safe to run again; BadFile where the file changed since it was inspected.
+        """
+        start = 0 if self._dry else min(self.end(source), source.rows)
+        result = Imported(source.rows, start)
+        advance(start)
+        batches = decode(self._pieces(source, start))
+        with ThreadPoolExecutor(1) as writer:
+            before: Future[int] | None = None
+            for begin, end in _cuts(start, source.rows):
+                batch = _gathered(batches, end - begin, source, advance)
+                result.bad += _bad(batch, TOLD - len(result.bad))
+                result.rejects = decoding.added([result.rejects, batch.rejects])
+                result.written += before.result() if before else 0
+                before = None if self._dry else writer.submit(self._write, source, begin, end, batch)
+            result.written += before.result() if before else 0
+        if not self._dry:
+            result.rejects = self._rejects(source.chain)
+        return result
+
+    def end(self, source: Source) -> int:
+        """Rows of the file that the lake has: where its import goes on (R3)."""
+        last = files.last_link(self._lake, source.chain)
+        return chain.resume(last, self._parts.of(source.chain))
+
+    def _pieces(self, source: Source, start: int) -> Iterator[Piece]:
+        where = rows.Coordinates(IMPORT_TOPIC, source.found.sha256, 0)
+        reader: Reader = source.found.reader
+        first = start
+        with as_bad_file(source.path):
+            sizes = list(_sizes(start, source.rows, _piece_rows(source)))
+            for size, chunk in zip(sizes, reader.chunks(source.path, start, iter(sizes)), strict=False):
+                yield Piece(reader, chunk, first, where, self._window, self._slot_minutes, self._received)
+                first += size
+
+    def _write(self, source: Source, begin: int, end: int, batch: Batch) -> int:
+        """Objects written: 1, or 0 where another import of the same bytes has made the claim."""
+        source.require_unchanged()
+        with suppress(AlreadyExists):
+            files.write(self._lake, source.chain, begin, end, batch, source.path.name)
+            return 1
+        return 0
+
+    def _rejects(self, where: Chain) -> dict[str, int]:
+        """Rejects by reason of all that the lake has of a file."""
+        starts = [parsed[1] for entry in self._lake.list(where.folder) if (parsed := parse_key(entry.key))]
+        ranges = self._parts.look(IMPORT_TOPIC).ranges().get(where.label, [])
+        covered = chain.Coverage.of(item.link for item in ranges)
+        raw = [files.read_footer(self._lake, where, start).rejects for start in starts if not covered.holds(start)]
+        return dict(sorted(decoding.added([*raw, *(item.rejects for item in ranges)]).items()))
 
 
-def _require_json_lines(path: Path) -> None:
-    """A file none of whose first lines is a JSON object is the wrong file, not a file of bad rows."""
-    import msgspec
+def _cuts(start: int, rows: int) -> Iterator[tuple[int, int]]:
+    """First row and end of each object from `start` on."""
+    while start < rows:
+        end = min(rows, (start // ROWS_PER_OBJECT + 1) * ROWS_PER_OBJECT)
+        yield start, end
+        start = end
 
-    with _opened(path) as handle:
-        first = list(islice(handle, 100))
-    for line in first:
-        with suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            if isinstance(msgspec.json.decode(line), dict):
-                return
-    raise BadFile(f"{path}: not JSON lines: none of its first {len(first)} lines is a JSON object")
+
+def _sizes(start: int, rows: int, most: int) -> Iterator[int]:
+    """Rows of each piece from `start` on; none lies in two objects."""
+    for begin, end in _cuts(start, rows):
+        yield from (min(most, end - first) for first in range(begin, end, most))
+
+
+def _piece_rows(source: Source) -> int:
+    fitting = PIECE_BYTES * source.rows // max(1, source.found.size)
+    return max(1, min(PIECE_ROWS, fitting if fitting < CHUNK else fitting // CHUNK * CHUNK))
+
+
+def _gathered(batches: Iterator[Batch], rows: int, source: Source, advance: Advance) -> Batch:
+    """The next batches of so many rows together as one; raises BadFile where the file has them no more."""
+    found: list[Batch] = []
+    left = rows
+    while left > 0 and (batch := next(batches, None)) is not None:
+        found.append(batch)
+        left -= batch.table.num_rows
+        advance(batch.table.num_rows)
+    if left:
+        source.require_unchanged()
+        raise BadFile(f"{source.path}: gave other rows when it was read again")
+    return decoding.joined(found)
+
+
+def _bad(batch: Batch, most: int) -> list[Bad]:
+    """The first rejected rows of a batch."""
+    import pyarrow.compute as pc
+
+    if most <= 0 or not batch.rejects:
+        return []
+    found = batch.table.select(["kafka_offset", "reject_reason"])
+    found = found.filter(pc.is_valid(found["reject_reason"])).slice(0, most)
+    return [Bad(row["kafka_offset"] + 1, row["reject_reason"]) for row in found.to_pylist()]
+
+
+def _stamp(path: Path) -> tuple[int, ...]:
+    found = path.stat()
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns

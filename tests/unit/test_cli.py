@@ -52,6 +52,7 @@ def settle_in(folder, patch):
     patch.setenv("ENGAGEMENT_KAFKA_BOOTSTRAP_SERVERS", f"127.0.0.1:{closed_port()}")
     patch.setenv("DAGSTER_HOME", str(folder / "state" / "dagster"))  # commands set it: this sets it back
     patch.setattr(status, "LAG_TIMEOUT_SECONDS", 0.3)
+    patch.setattr(os, "nice", lambda _: 0)  # a backfill lowers its priority: this process has other tests to run
     patch.setenv("COLUMNS", "120")
     patch.chdir(folder)
 
@@ -451,11 +452,14 @@ def test_a_backfill_makes_the_same_objects_again_from_raw_alone(engagement, fill
     assert {name: bytes_after[name] for name in exact} == {name: bytes_before[name] for name in exact}
 
 
-def test_a_backfill_of_what_is_right_already_replaces_no_object(engagement, lake):
+def test_a_backfill_of_what_is_right_already_replaces_no_object_and_runs_at_low_priority(engagement, lake, monkeypatch):
+    asked = []
+    monkeypatch.setattr(os, "nice", asked.append)
     versions = {path: path.stat().st_mtime_ns for path in lake.glob("lake/*/**/*.parquet")}
     code, _, err = engagement("backfill", "--from", "2025-01-14", "--to", "2025-01-14", "--assets", "events,daily_engagement")
     assert code == 0, err
     assert {path: path.stat().st_mtime_ns for path in versions} == versions
+    assert asked == [10]
 
 
 # ------------------------------------------------------------------------------------------------ import
@@ -493,10 +497,10 @@ def test_a_wrong_file_is_refused_in_one_line_and_nothing_of_it_is_in_the_lake(re
 def test_an_imported_file_is_seen_by_query_after_refresh_and_goes_in_once(engagement, here):
     (here / "history.jsonl.gz").write_bytes(gzip.compress(history(5) + b"{\n"))
     code, out, _ = engagement("import", "history.jsonl.gz")
-    assert (code, out) == (0, "history.jsonl.gz: 6 rows, 1 rejected\n")
+    assert (code, out) == (0, "history.jsonl.gz: 6 rows, 1 rejected (bad_json 1)\n")
     (here / "renamed.jsonl").write_bytes(history(5) + b"{\n")
     code, out, _ = engagement("import", "renamed.jsonl")
-    assert (code, out) == (0, "renamed.jsonl: 6 rows, 1 rejected, already complete: nothing changed\n")
+    assert (code, out) == (0, "renamed.jsonl: 6 rows, 1 rejected (bad_json 1), already complete: nothing changed\n")
     sql = "SELECT (SELECT count(*) FROM events) AS events, (SELECT max(total_events) FROM daily_aggregates_with_dimensions) AS counted"
     assert json.loads(engagement("query", sql, "--format", "json")[1]) == [{"events": 0, "counted": None}]
     code, out, _ = engagement("refresh")
