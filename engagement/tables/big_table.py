@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import date, datetime
 from typing import TYPE_CHECKING, Any
 
 from engagement.lake import Entry
-from engagement.tables import engine, units
+from engagement.tables import schemas, units
 from engagement.tables.context import TableContext
-from engagement.tables.objects import CODE_VERSION, Candidate, Held, Outcome, provenance, publish, read_rows
+from engagement.tables.objects import Candidate, Held, Outcome, provenance, publish, read_rows
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -39,14 +39,15 @@ def refresh_hours(context: TableContext, day: date, hours: Sequence[datetime], *
             before = made.get(hour.isoformat(), {})
             if not inputs or (not rebuild and before.get("inputs") == inputs and _same_rule(context, before)):
                 continue
-            candidate = _candidate(context, list(inputs), hour)
             try:
+                require_one_model(context, inputs)
+                candidate = _candidate(context, list(inputs), hour)
                 context.judge(context, units.BIG_TABLE, candidate)
             except Held as verdict:
                 held[hour] = str(verdict)
                 continue
             fresh[hour] = candidate
-            made[hour.isoformat()] = {"code": CODE_VERSION, "rows": candidate.table.num_rows, "inputs": inputs, **candidate.facts}
+            made[hour.isoformat()] = {"rows": candidate.table.num_rows, "inputs": inputs, **candidate.facts}
         return Candidate(_merged(context, old, fresh), {"hours": dict(made)}) if fresh else None
 
     whole = publish(context.lake, units.hours_key(day), build)
@@ -68,18 +69,24 @@ def refresh_day(context: TableContext, day: date, *, rebuild: bool = False) -> O
         inputs = inputs_of(slots, context.lake.stat)
         if not inputs or (not rebuild and facts.get("inputs") == inputs and _same_rule(context, facts)):
             return None
+        require_one_model(context, inputs)
         candidate = _candidate(context, list(inputs), None)
         context.judge(context, units.BIG_TABLE, candidate)
-        return Candidate(
-            candidate.table, {"inputs": inputs, **{name: candidate.facts[name] for name in ("max_values", "newest_received_at")}}
-        )
+        return Candidate(candidate.table, {"inputs": inputs, **{name: fact for name, fact in candidate.facts.items() if name != "offsets"}})
 
     return publish(context.lake, units.day_key(day), build)
 
 
+def require_one_model(context: TableContext, inputs: Iterable[str]) -> None:
+    """Raises Held where an input was made under another model: its rows lack what the present one counts."""
+    old = [key for key in inputs if context.footers.of(context.lake.stat(key)).get("model") != context.model.digest]
+    if old:
+        raise Held(f"{len(old)} of its inputs were made under another model, the first is {old[0]}: refresh or backfill all assets")
+
+
 def _same_rule(context: TableContext, facts: Mapping[str, Any]) -> bool:
-    """Whether rows were made by the present code and limit."""
-    return facts.get("code") == CODE_VERSION and facts.get("max_values") == context.settings.max_dimension_values
+    """Whether rows were made by the present code, model and limit."""
+    return not context.is_outdated(facts) and facts.get("max_values") == context.settings.max_dimension_values
 
 
 def _candidate(context: TableContext, keys: list[str], hour: datetime | None) -> Candidate:
@@ -90,12 +97,14 @@ def _candidate(context: TableContext, keys: list[str], hour: datetime | None) ->
     covered = {key: context.footers.of(context.lake.stat(key)) for key in activity}
     for name, table, found in (("period_activity", units.ACTIVITY, activity), ("period_sessions", units.SESSIONS, sessions)):
         rows = context.relation([context.lake.stat(key) for key in found], table)
-        con.execute(f"CREATE OR REPLACE TEMP VIEW {name} AS SELECT * FROM {rows}")
-    parameters = {"hour": None if hour is None else hour.hour, "max_values": context.settings.max_dimension_values}
-    table = engine.table_of(con, engine.sql("big_table"), parameters, units.BIG_TABLE)
+        period = -1 if hour is None else hour.hour
+        con.execute(f"CREATE OR REPLACE TEMP VIEW {name} AS SELECT *, {period} AS period FROM {rows}")
+    parameters = {"max_values": context.settings.max_dimension_values}
+    table = context.table_of(context.sql("big_table"), parameters, units.BIG_TABLE)
     return Candidate(
         table,
         {
+            **context.made_by,
             "max_values": context.settings.max_dimension_values,
             "offsets": {units.slot_of_key(key).isoformat(): facts.get("offsets", {}) for key, facts in covered.items()},
             "newest_received_at": provenance(covered.values())["newest_received_at"],
@@ -111,8 +120,16 @@ def _merged(context: TableContext, old: Entry | None, fresh: dict[datetime, Cand
 
     tables = {hour.hour: candidate.table for hour, candidate in fresh.items()}
     if old is not None:
-        present = read_rows(context.lake, old)
+        present = _as_declared(context, old)
         for hour in pc.unique(present["hour"]).to_pylist():
             if hour not in tables:
                 tables[hour] = present.filter(pc.equal(present["hour"], hour))
     return pa.concat_tables([tables[hour] for hour in sorted(tables)])
+
+
+def _as_declared(context: TableContext, entry: Entry) -> pa.Table:
+    """An object's rows with the present columns, whatever model it was made under."""
+    rows = read_rows(context.lake, entry)
+    if rows.schema.names == list(schemas.columns(units.BIG_TABLE, context.model)):
+        return rows
+    return context.table_of(f"SELECT * FROM {context.relation([entry], units.BIG_TABLE)}", {}, units.BIG_TABLE)

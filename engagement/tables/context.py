@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from engagement.lake import Entry, Lake, LakeFormat, open_lake
 from engagement.raw.index import RawIndex
 from engagement.settings import Settings
-from engagement.tables import engine
-from engagement.tables.objects import Candidate, Footers
+from engagement.tables import declared, engine, schemas, slices
+from engagement.tables.model import Model, built_in
+from engagement.tables.objects import CODE_VERSION, Candidate, Footers
 
 if TYPE_CHECKING:
     import duckdb
+    import pyarrow as pa
 
 Judge = Callable[["TableContext", str, Candidate], None]
 """Judges a candidate before publication (table folder, rows); raises objects.Held to refuse it."""
@@ -33,15 +35,53 @@ class TableContext:
     format: LakeFormat
     index: RawIndex
     con: duckdb.DuckDBPyConnection
+    model: Model = field(default_factory=built_in)
+    retired: Mapping[str, str] = field(default_factory=dict)
+    """Dimensions of older models of the lake that the present one lacks, with their ALL words."""
     footers: Footers = field(init=False)
     judge: Judge = _accept
 
     def __post_init__(self) -> None:
         self.footers = Footers(self.lake)
 
-    def relation(self, entries: Iterable[Entry | None], table: str) -> str:
-        """A FROM-clause over these objects of a table; typed and empty where there is none."""
-        return engine.relation([self.lake.path(entry.key) for entry in entries if entry], table)
+    def relation(self, entries: Iterable[Entry | None], table: str, *, place: bool = False) -> str:
+        """A FROM-clause over these objects of a table; typed and empty where there is none.
+
+        `place` adds each row's number in its object.
+        """
+        paths = [self.lake.path(entry.key) for entry in entries if entry]
+        return engine.relation(paths, table, self.model, retired=self.retired, place=place)
+
+    def sql(self, name: str) -> str:
+        """Text of `sql/NAME.sql` under the present model."""
+        return engine.sql(name, self.model)
+
+    def table_of(self, query: str, parameters: dict[str, Any], table: str) -> pa.Table:
+        """The query's rows with exactly the table's columns and types."""
+        return engine.table_of(self.con, query, parameters, table, self.model)
+
+    @property
+    def made_by(self) -> dict[str, Any]:
+        """What stands in every footer of the present code and model (R10)."""
+        return {"code": CODE_VERSION, "model": self.model.digest}
+
+    def is_outdated(self, facts: Mapping[str, Any]) -> bool:
+        """Whether a unit was made by other code or under another model, so that no part of it can be kept."""
+        return any(facts.get(name) != value for name, value in self.made_by.items())
+
+    def rows(self, query: str, parameters: dict[str, Any]) -> pa.Table:
+        """The query's rows as they are; `typed` gives them a table's columns."""
+        return self.con.sql(query, params=parameters).to_arrow_table()
+
+    def typed(self, rows: pa.Table | None, table: str) -> pa.Table:
+        """Rows with exactly the table's columns and types; no rows where there are none."""
+        schema = schemas.arrow_schema(table, self.model)
+        return schema.empty_table() if rows is None else rows.select(schema.names).cast(schema)
+
+    @property
+    def slot_us(self) -> int:
+        """A slot's length in microseconds, SQL parameter of whatever is made from events."""
+        return slices.slot_us(self.format.slot_minutes)
 
     @property
     def session_rule(self) -> dict[str, Any]:
@@ -53,10 +93,12 @@ class TableContext:
 def open_tables(settings: Settings, judge: Judge = _accept) -> Iterator[TableContext]:
     """Everything the builders need, closed afterwards."""
     lake, lake_format = open_lake(settings)
+    model = declared.load(settings)
+    retired = declared.remember(lake, model)
     index = RawIndex(lake, settings.state_dir)
     con = engine.connect(settings)
     try:
-        yield TableContext(settings, lake, lake_format, index, con, judge=judge)
+        yield TableContext(settings, lake, lake_format, index, con, model, retired, judge=judge)
     finally:
         con.close()
         index.close()

@@ -12,9 +12,12 @@ from typing import Any
 
 from engagement.lake import Entry
 from engagement.raw.footers import RawFile
-from engagement.tables import engine, units
+from engagement.tables import engine, rendering, units
 from engagement.tables.context import TableContext
-from engagement.tables.objects import CODE_VERSION, Candidate, Outcome, publish
+from engagement.tables.objects import Candidate, Outcome, publish
+
+ORDER = ("event_time", "event_id")
+"""The total order of the rows of an object."""
 
 
 def refresh(context: TableContext, slot: datetime, *, rebuild: bool = False) -> Outcome:
@@ -23,8 +26,7 @@ def refresh(context: TableContext, slot: datetime, *, rebuild: bool = False) -> 
 
     def build(old: Entry | None) -> Candidate | None:
         facts = context.footers.of(old)
-        made_by = {"code": CODE_VERSION, "reference": engine.reference_version()}
-        again = rebuild or any(facts.get(name) != value for name, value in made_by.items())
+        again = rebuild or context.is_outdated(facts) or facts.get("reference") != engine.reference_version()
         covered: dict[str, int] = {} if again else facts["offsets"]
         context.index.sync()
         touching = context.index.touching(slot)
@@ -48,7 +50,7 @@ def _candidate(context: TableContext, slot: datetime, new: list[RawFile], old: E
     con.execute(f"CREATE OR REPLACE TEMP TABLE arrivals AS {_arrivals(paths)}", {"start": slot, "end": slot + timedelta(minutes=minutes)})
     models = engine.REFERENCE / "device_models.csv"
     con.execute(f"CREATE OR REPLACE TEMP TABLE device_models AS SELECT * FROM read_csv('{models}', header = true, all_varchar = true)")
-    table = engine.table_of(con, engine.sql("events"), {}, units.EVENTS)
+    table = context.typed(context.rows(context.sql("events"), {}), units.EVENTS).sort_by([(name, "ascending") for name in ORDER])
     offsets = dict(facts.get("offsets", {}))
     for raw in new:
         offsets[raw.chain.label] = max(raw.end, offsets.get(raw.chain.label, 0))
@@ -58,6 +60,7 @@ def _candidate(context: TableContext, slot: datetime, new: list[RawFile], old: E
     return Candidate(
         table,
         {
+            **context.made_by,
             "reference": engine.reference_version(),
             "offsets": offsets,
             "rows_in": facts.get("rows_in", 0) + promised,
@@ -65,13 +68,25 @@ def _candidate(context: TableContext, slot: datetime, new: list[RawFile], old: E
             "min_event_time": times[0].as_py().isoformat() if table.num_rows else None,
             "max_event_time": times[-1].as_py().isoformat() if table.num_rows else None,
             "newest_received_at": _newest(con, facts),
+            **_unfit(context, facts),
         },
     )
 
 
+def _unfit(context: TableContext, facts: dict[str, Any]) -> dict[str, Any]:
+    """`unfit`: promoted column -> records whose properties hold a value that does not fit its type (R11)."""
+    columns = [column for column in context.model.columns.values() if not column.built_in]
+    if not columns:
+        return {}
+    counts = ", ".join(f"count(*) FILTER ({rendering.unfit(column, 'properties')})" for column in columns)
+    found = context.con.execute(f"SELECT {counts} FROM arrivals").fetchall()[0]
+    before = facts.get("unfit", {})
+    return {"unfit": {column.name: count + before.get(column.name, 0) for column, count in zip(columns, found, strict=True)}}
+
+
 def _arrivals(paths: list[Path]) -> str:
     return f"""
-        SELECT * FROM read_parquet({engine.literal(paths)}, union_by_name = true)
+        SELECT * FROM {engine.raw_relation(paths)}
         WHERE reject_reason IS NULL AND event_time >= $start AND event_time < $end
     """
 

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from engagement.lake import Entry
-from engagement.tables import engine, units
+from engagement.tables import units
 from engagement.tables.context import TableContext
 from engagement.tables.objects import CODE_VERSION, Candidate, Outcome, provenance, publish, read_rows
 
@@ -17,15 +17,21 @@ def is_stale(slot: datetime, sessions: Mapping[str, Any], fragments: Mapping[str
 
     `sessions` is its footer (empty: no object), `fragments` maps the key of each fragments object in reach
     to its version and footer. Stale: no object though the slot has fragments, or a fragments object names
-    the slot in `affects` and is not the version that was read.
+    the slot in `affects` and is not the version that was read. `affects_facts` counts between objects of one model.
     """
     own = any(units.slot_of_key(key) == slot for key in fragments)
     if not sessions:
         return own
     read = sessions["fragments"]
     return sessions["code"] != CODE_VERSION or any(
-        slot.isoformat() in facts.get("affects", ()) and read.get(key) != version for key, (version, facts) in fragments.items()
+        slot.isoformat() in named(facts, sessions.get("model")) and read.get(key) != version for key, (version, facts) in fragments.items()
     )
+
+
+def named(fragments: Mapping[str, Any], model: str | None) -> list[str]:
+    """Slots that a fragments object's footer names for sessions of this model."""
+    of_model: list[str] = fragments.get("affects_facts", []) if model == fragments.get("model") else []
+    return [*fragments.get("affects", []), *of_model]
 
 
 def refresh(context: TableContext, slot: datetime, *, rebuild: bool = False) -> Outcome:
@@ -34,7 +40,7 @@ def refresh(context: TableContext, slot: datetime, *, rebuild: bool = False) -> 
     def build(old: Entry | None) -> Candidate | None:
         reach = fragments_in_reach(context, slot)
         seen = {entry.key: (entry.version, context.footers.of(entry)) for entry in reach}
-        stale = is_stale(slot, context.footers.of(old), seen)
+        stale = is_stale(slot, context.footers.of(old), seen) or (old is not None and context.is_outdated(context.footers.of(old)))
         something = old is not None or _own(reach, slot) is not None  # a slot without fragments has no session to hold
         if not something or not (rebuild or stale):
             return None
@@ -42,8 +48,8 @@ def refresh(context: TableContext, slot: datetime, *, rebuild: bool = False) -> 
         if old and not stale and read_rows(context.lake, old).equals(table):
             return None  # a rebuild that changes no row leaves the object, though fragments far away have new versions
         times = {name: context.footers.of(_own(reach, slot)).get(name) for name in ("min_event_time", "max_event_time")}
-        facts = {"fragments": {entry.key: entry.version for entry in reach}, **provenance(facts for _, facts in seen.values()), **times}
-        candidate = Candidate(table, facts)
+        made_from = {"fragments": {entry.key: entry.version for entry in reach}, **provenance(facts for _, facts in seen.values()), **times}
+        candidate = Candidate(table, {**context.made_by, **made_from})
         context.judge(context, units.SESSIONS, candidate)
         return candidate
 
@@ -70,5 +76,5 @@ def _stitched(context: TableContext, slot: datetime, reach: list[Entry]) -> Any:
         SELECT f.* FROM {context.relation(reach, units.FRAGMENTS)} AS f
         SEMI JOIN {context.relation([_own(reach, slot)], units.FRAGMENTS)} AS o
             ON o.user_id = f.user_id AND o.client_id IS NOT DISTINCT FROM f.client_id""")
-    query = f"SELECT * FROM ({engine.sql('sessions')}) WHERE started_at >= $start AND started_at < $end ORDER BY started_at, session_key"
-    return engine.table_of(con, query, context.session_rule | {"start": start, "end": end}, units.SESSIONS)
+    query = f"SELECT * FROM ({context.sql('sessions')}) WHERE started_at >= $start AND started_at < $end ORDER BY started_at, session_key"
+    return context.table_of(query, context.session_rule | {"start": start, "end": end}, units.SESSIONS)

@@ -15,12 +15,12 @@ from engagement.lake import Entry
 from engagement.tables import units
 from engagement.tables.big_table import inputs_of
 from engagement.tables.context import TableContext
-from engagement.tables.sessions import is_stale
+from engagement.tables.sessions import is_stale, named
 
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """Hours and days that wait, each with why: `raw`, `sessions` or `inputs`."""
+    """Hours and days that wait, each with why: `raw`, `sessions`, `inputs` or `model`."""
 
     hours: dict[datetime, str] = field(default_factory=dict)
     days: dict[date, str] = field(default_factory=dict)
@@ -45,14 +45,32 @@ def compute(context: TableContext) -> Waiting:
     activity = {units.slot_of_key(key): facts_of(entry) for key, entry in listing[units.ACTIVITY].items()}
     hours = waiting_for_raw(context.index.touched(), hour_facts) | waiting_for_mended(context.index.good_rows(), activity)
     hours = waiting_for_inputs(inputs, hour_facts, context.format.slot_minutes) | hours
-    hours = (
-        waiting_for_sessions(
-            {key: (entry.version, facts_of(entry)) for key, entry in listing[units.FRAGMENTS].items()},
-            {units.slot_of_key(key): facts_of(entry) for key, entry in listing[units.SESSIONS].items()},
-        )
-        | hours
-    )
-    return Waiting(dict(sorted(hours.items())), dict(sorted(waiting_days(inputs, day_facts, context.format.slot_minutes).items())))
+    sessions = {units.slot_of_key(key): facts_of(entry) for key, entry in listing[units.SESSIONS].items()}
+    fragments = {key: (entry.version, facts_of(entry)) for key, entry in listing[units.FRAGMENTS].items()}
+    hours = waiting_for_sessions(fragments, sessions) | hours
+    days = waiting_days(inputs, day_facts, context.format.slot_minutes)
+    slots = [*activity.items(), *sessions.items(), *((units.slot_of_key(key), facts) for key, (_, facts) in fragments.items())]
+    old_hours, old_days = waiting_for_model(context.model.digest, [*hour_facts.items(), *slots], day_facts)
+    hours, days = old_hours | hours, old_days | days
+    for hour in old_hours:
+        days.pop(hour.date(), None)  # a day is of one model: its rows are made when all its hours are
+    return Waiting(dict(sorted(hours.items())), dict(sorted(days.items())))
+
+
+def waiting_for_model(
+    digest: str, made: Iterable[tuple[datetime, Mapping[str, Any]]], day_facts: Mapping[date, Mapping[str, Any]]
+) -> tuple[dict[datetime, str], dict[date, str]]:
+    """Hours and days that are partly, or have hours, of the present model and are not of it themselves.
+
+    `made` gives a slot or hour and a footer, for every unit of it. Days that no unit of the present model stands in wait
+    for a backfill: a new metric must not rebuild the whole history by itself.
+    """
+    models: dict[datetime, set[str | None]] = {}
+    for slot, facts in made:
+        models.setdefault(units.floor_hour(slot), set()).add(facts.get("model"))
+    begun = {hour.date() for hour, found in models.items() if digest in found}
+    hours = {hour: "model" for hour, found in models.items() if hour.date() in begun and found != {digest}}
+    return hours, {day: "model" for day, facts in day_facts.items() if day in begun and facts.get("model") != digest}
 
 
 def waiting_for_raw(touched: Mapping[datetime, Mapping[str, int]], made: Mapping[datetime, Mapping[str, Any]]) -> dict[datetime, str]:
@@ -96,7 +114,7 @@ def waiting_for_sessions(
     """Hours whose sessions are stale: fragments elsewhere have changed them (R7)."""
     naming: dict[datetime, dict[str, tuple[str, Mapping[str, Any]]]] = {}
     for key, (version, facts) in fragments.items():
-        for slot in {units.slot_of_key(key), *(datetime.fromisoformat(text) for text in facts.get("affects", ()))}:
+        for slot in {units.slot_of_key(key), *(datetime.fromisoformat(text) for text in named(facts, facts.get("model")))}:
             naming.setdefault(slot, {})[key] = (version, facts)
     return {units.floor_hour(slot): "sessions" for slot, found in naming.items() if is_stale(slot, sessions.get(slot, {}), found)}
 

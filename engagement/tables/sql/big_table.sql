@@ -1,25 +1,27 @@
--- Rows of the big table for one period (an hour or a day), all eight subsets of the dimensions (R8).
--- Inputs: period_activity, period_sessions. Parameters: $hour (0-23, null for day rows), $max_values.
+-- Rows of the big table of one period (an hour or a day) or of many, all eight subsets of the dimensions (R8).
+-- Inputs: period_activity, period_sessions, with `period`: the hour 0-23, or -1 for day rows. Periods are kept apart by this key.
+-- Parameter: $max_values.
 WITH
--- one row per value that keeps its name; ties by byte order
+-- one row per period and value that keeps its name; ties by byte order
 top_devices AS (
-    SELECT device_type FROM period_activity GROUP BY device_type
-    QUALIFY row_number() OVER (ORDER BY sum(total_events) DESC, device_type) <= $max_values
+    SELECT period, device_type FROM period_activity GROUP BY period, device_type
+    QUALIFY row_number() OVER (PARTITION BY period ORDER BY sum(total_events) DESC, device_type) <= $max_values
 ),
 
 top_versions AS (
-    SELECT app_version FROM period_activity GROUP BY app_version
-    QUALIFY row_number() OVER (ORDER BY sum(total_events) DESC, app_version) <= $max_values
+    SELECT period, app_version FROM period_activity GROUP BY period, app_version
+    QUALIFY row_number() OVER (PARTITION BY period ORDER BY sum(total_events) DESC, app_version) <= $max_values
 ),
 
 top_countries AS (
-    SELECT country FROM period_activity GROUP BY country
-    QUALIFY row_number() OVER (ORDER BY sum(total_events) DESC, country) <= $max_values
+    SELECT period, country FROM period_activity GROUP BY period, country
+    QUALIFY row_number() OVER (PARTITION BY period ORDER BY sum(total_events) DESC, country) <= $max_values
 ),
 
--- one row per user and dimensions, rare values as OTHER
+-- one row per period, user and dimensions, rare values as OTHER
 users AS (
     SELECT
+        a.period AS period,
         a.user_id AS user_id,
         coalesce(d.device_type, 'OTHER') AS device_type,
         coalesce(v.app_version, 'OTHER') AS app_version,
@@ -30,15 +32,16 @@ users AS (
         sum(a.notification_views) AS notification_views,
         sum(a.notification_clicks) AS notification_clicks
     FROM period_activity AS a
-    LEFT JOIN top_devices AS d ON d.device_type = a.device_type
-    LEFT JOIN top_versions AS v ON v.app_version = a.app_version
-    LEFT JOIN top_countries AS c ON c.country = a.country
+    LEFT JOIN top_devices AS d ON d.period = a.period AND d.device_type = a.device_type
+    LEFT JOIN top_versions AS v ON v.period = a.period AND v.app_version = a.app_version
+    LEFT JOIN top_countries AS c ON c.period = a.period AND c.country = a.country
     GROUP BY ALL
 ),
 
--- one row per cell of the cube, from user facts: distinct users are counted, never added
+-- one row per period and cell of the cube, from user facts: distinct users are counted, never added
 user_cube AS (
     SELECT
+        period,
         CASE WHEN grouping(device_type) = 1 THEN 'ALL_DEVICES' ELSE device_type END AS device_type,
         CASE WHEN grouping(app_version) = 1 THEN 'ALL_VERSIONS' ELSE app_version END AS app_version,
         CASE WHEN grouping(country) = 1 THEN 'ALL_COUNTRIES' ELSE country END AS country,
@@ -50,13 +53,13 @@ user_cube AS (
         count(DISTINCT user_id) AS active_users,
         count(DISTINCT user_id) FILTER (total_installs > 0) AS new_users
     FROM users
-    GROUP BY CUBE (device_type, app_version, country)
-    HAVING count(*) > 0
+    GROUP BY period, CUBE (device_type, app_version, country)
 ),
 
--- one row per session that started in the period, by its first event's dimensions
+-- one row per session, in the period in which it started, by its first event's dimensions
 started AS (
     SELECT
+        s.period AS period,
         coalesce(d.device_type, 'OTHER') AS device_type,
         coalesce(v.app_version, 'OTHER') AS app_version,
         coalesce(c.country, 'OTHER') AS country,
@@ -64,14 +67,15 @@ started AS (
         s.event_count AS event_count,
         s.is_bounce AS is_bounce
     FROM period_sessions AS s
-    LEFT JOIN top_devices AS d ON d.device_type = s.device_type
-    LEFT JOIN top_versions AS v ON v.app_version = s.app_version
-    LEFT JOIN top_countries AS c ON c.country = s.country
+    LEFT JOIN top_devices AS d ON d.period = s.period AND d.device_type = s.device_type
+    LEFT JOIN top_versions AS v ON v.period = s.period AND v.app_version = s.app_version
+    LEFT JOIN top_countries AS c ON c.period = s.period AND c.country = s.country
 ),
 
--- one row per cell of the cube that has sessions
+-- one row per period and cell of the cube that has sessions
 session_cube AS (
     SELECT
+        period,
         CASE WHEN grouping(device_type) = 1 THEN 'ALL_DEVICES' ELSE device_type END AS device_type,
         CASE WHEN grouping(app_version) = 1 THEN 'ALL_VERSIONS' ELSE app_version END AS app_version,
         CASE WHEN grouping(country) = 1 THEN 'ALL_COUNTRIES' ELSE country END AS country,
@@ -81,13 +85,12 @@ session_cube AS (
         sum(event_count) AS event_count,
         count(*) FILTER (is_bounce) AS bounces
     FROM started
-    GROUP BY CUBE (device_type, app_version, country)
-    HAVING count(*) > 0
+    GROUP BY period, CUBE (device_type, app_version, country)
 )
 
 -- one row per period and cell; averages are integer sums divided once (R10)
 SELECT
-    CAST($hour AS INTEGER) AS hour,
+    CAST(nullif(u.period, -1) AS INTEGER) AS hour,
     u.device_type AS device_type,
     u.app_version AS app_version,
     u.country AS country,
@@ -106,5 +109,5 @@ SELECT
     CAST(s.event_count AS DOUBLE) / s.total_sessions AS avg_events_per_session
 FROM user_cube AS u
 LEFT JOIN session_cube AS s
-    ON s.device_type = u.device_type AND s.app_version = u.app_version AND s.country = u.country
-ORDER BY u.device_type, u.app_version, u.country
+    ON s.period = u.period AND s.device_type = u.device_type AND s.app_version = u.app_version AND s.country = u.country
+ORDER BY u.period, u.device_type, u.app_version, u.country

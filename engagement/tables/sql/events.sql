@@ -1,6 +1,43 @@
--- One slot of `events`: new raw rows typed and enriched, joined to the rows that stand already, copies dropped (R6).
--- Inputs: arrivals (good raw rows of the slot), standing (rows of the present object), device_models.
+-- `events` of one slot or of many: new raw rows typed and enriched, joined to the rows that stand already, copies dropped (R6).
+-- Inputs: arrivals (good raw rows), standing (rows of the present object), device_models. Slots are no key here: copies meet in one.
+-- The rows come in no order; the builder sorts them by (event_time, event_id), the total order of every object.
 WITH
+-- one row per record, no wider than the choice among copies needs
+seen AS (
+    SELECT lower(event_id) AS event_id, event_time, received_at, kafka_topic, kafka_topic_id, kafka_partition, kafka_offset
+    FROM arrivals
+    UNION ALL
+    SELECT event_id, event_time, received_at, kafka_topic, kafka_topic_id, kafka_partition, kafka_offset
+    FROM standing
+),
+
+-- one row per hash of an id that occurs more than once: only these few rows are worth ranking
+doubtful AS (
+    SELECT hash(event_id) AS id_hash
+    FROM seen
+    GROUP BY hash(event_id)
+    HAVING count(*) > 1
+),
+
+-- one row per doubtful record, the earliest copy of an event ranked first
+ranked AS (
+    SELECT
+        s.*,
+        rank() OVER (
+            PARTITION BY event_id, event_time
+            ORDER BY received_at, kafka_topic, kafka_topic_id, kafka_partition, kafka_offset
+        ) AS copy_number
+    FROM seen AS s
+    SEMI JOIN doubtful AS d ON d.id_hash = hash(s.event_id)
+),
+
+-- one row per record that an earlier copy beats
+beaten AS (
+    SELECT kafka_offset, kafka_partition, kafka_topic_id, kafka_topic
+    FROM ranked
+    WHERE copy_number > 1
+),
+
 -- one row per arrival, dimensions cleaned: missing, empty and reserved texts are UNKNOWN
 typed AS (
     SELECT
@@ -52,30 +89,11 @@ known AS (
     SELECT * FROM standing
     UNION ALL BY NAME
     SELECT * FROM typed
-),
-
--- one row per hash of an id that occurs more than once: only these few rows are worth ranking
-doubtful AS (
-    SELECT hash(event_id) AS id_hash
-    FROM known
-    GROUP BY hash(event_id)
-    HAVING count(*) > 1
-),
-
--- one row per doubtful record, the earliest copy of an event ranked first
-ranked AS (
-    SELECT
-        k.*,
-        row_number() OVER (
-            PARTITION BY event_id, event_time
-            ORDER BY received_at, kafka_topic, kafka_topic_id, kafka_partition, kafka_offset
-        ) AS copy_number
-    FROM known AS k
-    SEMI JOIN doubtful AS d ON d.id_hash = hash(k.event_id)
 )
 
--- one row per event, in total order
-SELECT * FROM known AS k ANTI JOIN doubtful AS d ON d.id_hash = hash(k.event_id)
-UNION ALL BY NAME
-SELECT * EXCLUDE (copy_number) FROM ranked WHERE copy_number = 1
-ORDER BY event_time, event_id
+-- one row per event
+SELECT k.*
+FROM known AS k
+ANTI JOIN beaten AS b
+    ON b.kafka_offset = k.kafka_offset AND b.kafka_partition = k.kafka_partition
+    AND b.kafka_topic_id = k.kafka_topic_id AND b.kafka_topic = k.kafka_topic

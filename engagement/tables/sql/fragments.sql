@@ -1,29 +1,32 @@
--- One slot of `session_fragments`: what the slot's events alone say about each owner's sessions (R7).
--- Input: slot_events. Parameters: $gap_us (microseconds), $by_client (true in client mode).
+-- `session_fragments` of one slot or of many: what each slot's events alone say about each owner's sessions (R7).
+-- Input: slot_events, with `place`, the row's number in its slot's total order. Slots are kept apart by the key `slot`, so
+-- that one text makes a single slot and whole days. Parameters: $slot_us, $gap_us (microseconds), $by_client (true in client mode).
 WITH
--- one row per event: its owner, its place in the slot's total order, and a bucket no wider than the gap
+-- one row per event: its slot, its owner, and a bucket no wider than the gap
 placed AS (
     SELECT
+        epoch_us(event_time) // CAST($slot_us AS BIGINT) AS slot,
         user_id,
-        CASE WHEN $by_client THEN nullif(session_id, '') END AS client_id,
         nullif(session_id, '') AS session_id,
         epoch_us(event_time) AS at_us,
         epoch_us(event_time) // CAST($gap_us AS BIGINT) AS bucket,
-        row_number() OVER (ORDER BY event_time, event_id) AS place,
+        place,
         event_type,
-        CASE WHEN event_type = 'screen_view' THEN screen END AS viewed_screen,
+        CASE WHEN event_type = 'screen_view' AND screen IS NOT NULL THEN {'place': place, 'screen': screen} END AS viewed,
         device_type,
         app_version,
         country
     FROM slot_events
 ),
 
--- one row per owner and bucket: events of one bucket are at most one gap apart, so they share a session
-buckets AS (
+-- one row per slot, user, client session id and bucket: the only step that sees every event
+visits AS (
     SELECT
+        slot,
         user_id,
-        client_id,
+        session_id,
         bucket,
+        min(place) AS place,
         min(at_us) AS first_us,
         max(at_us) AS last_us,
         count(*) AS event_count,
@@ -31,49 +34,67 @@ buckets AS (
         count(*) FILTER (event_type = 'view_notification') AS notification_views,
         count(*) FILTER (event_type = 'click_notification') AS notification_clicks,
         count(*) FILTER (event_type = 'install') AS installs,
-        list(viewed_screen ORDER BY place) FILTER (viewed_screen IS NOT NULL) AS screens,
-        arg_min(device_type, place) AS device_type,
-        arg_min(app_version, place) AS app_version,
-        arg_min(country, place) AS country
+        list(viewed) FILTER (viewed IS NOT NULL) AS viewed,
+        arg_min({'device_type': device_type, 'app_version': app_version, 'country': country}, place) AS dimensions
     FROM placed
-    GROUP BY user_id, client_id, bucket
+    GROUP BY slot, user_id, session_id, bucket
 ),
 
--- one row per owner and bucket, marked where the gap before it starts a new fragment
+-- one row per visit with its owner
+owned AS (
+    SELECT *, CASE WHEN $by_client THEN session_id END AS client_id
+    FROM visits
+),
+
+-- one row per slot, owner and bucket: events of one bucket are at most one gap apart, so they share a session
+buckets AS (
+    SELECT slot, user_id, client_id, bucket, min(first_us) AS first_us, max(last_us) AS last_us
+    FROM owned
+    GROUP BY slot, user_id, client_id, bucket
+),
+
+-- one row per slot, owner and bucket, marked where the gap before it starts a new fragment
 marked AS (
     SELECT
         *,
         CASE WHEN first_us - lag(last_us) OVER owner_time <= CAST($gap_us AS BIGINT) THEN 0 ELSE 1 END AS starts
     FROM buckets
-    WINDOW owner_time AS (PARTITION BY user_id, client_id ORDER BY bucket)
+    WINDOW owner_time AS (PARTITION BY slot, user_id, client_id ORDER BY bucket)
 ),
 
--- one row per owner and bucket, with the number of its fragment
+-- one row per slot, owner and bucket, with the number of its fragment
 numbered AS (
-    SELECT *, sum(starts) OVER (PARTITION BY user_id, client_id ORDER BY bucket) AS fragment
+    SELECT slot, user_id, client_id, bucket, sum(starts) OVER (PARTITION BY slot, user_id, client_id ORDER BY bucket) AS fragment
     FROM marked
+),
+
+-- one row per visit, with the number of its fragment
+pieces AS (
+    SELECT o.*, n.fragment AS fragment
+    FROM owned AS o
+    JOIN numbered AS n
+        ON n.slot = o.slot AND n.user_id = o.user_id AND n.client_id IS NOT DISTINCT FROM o.client_id AND n.bucket = o.bucket
 ),
 
 -- one row per fragment and client session id, at its first appearance
 client_ids AS (
-    SELECT n.user_id AS user_id, n.client_id AS client_id, n.fragment AS fragment, p.session_id AS session_id, min(p.place) AS place
-    FROM placed AS p
-    JOIN numbered AS n
-        ON n.user_id = p.user_id AND n.client_id IS NOT DISTINCT FROM p.client_id AND n.bucket = p.bucket
-    WHERE p.session_id IS NOT NULL
-    GROUP BY n.user_id, n.client_id, n.fragment, p.session_id
+    SELECT slot, user_id, client_id, fragment, session_id, min(place) AS place
+    FROM pieces
+    WHERE session_id IS NOT NULL
+    GROUP BY slot, user_id, client_id, fragment, session_id
 ),
 
 -- one row per fragment that has client session ids
 client_id_lists AS (
-    SELECT user_id, client_id, fragment, list(session_id ORDER BY place)[1:50] AS client_session_ids
+    SELECT slot, user_id, client_id, fragment, list_sort(list({'place': place, 'session_id': session_id}))[1:50] AS appeared
     FROM client_ids
-    GROUP BY user_id, client_id, fragment
+    GROUP BY slot, user_id, client_id, fragment
 ),
 
 -- one row per fragment
 fragments AS (
     SELECT
+        slot,
         user_id,
         client_id,
         fragment,
@@ -84,16 +105,15 @@ fragments AS (
         sum(notification_views) AS notification_views,
         sum(notification_clicks) AS notification_clicks,
         sum(installs) AS installs,
-        coalesce(flatten(list(screens ORDER BY bucket) FILTER (screens IS NOT NULL)), []) AS screens,
-        arg_min(device_type, bucket) AS device_type,
-        arg_min(app_version, bucket) AS app_version,
-        arg_min(country, bucket) AS country
-    FROM numbered
-    GROUP BY user_id, client_id, fragment
+        list_sort(flatten(list(viewed) FILTER (viewed IS NOT NULL))) AS viewed,
+        arg_min(dimensions, place) AS dimensions
+    FROM pieces
+    GROUP BY slot, user_id, client_id, fragment
 )
 
--- one row per fragment, paths bounded, in total order
+-- one row per fragment, paths bounded, slot by slot in total order
 SELECT
+    f.slot AS slot,
     f.user_id AS user_id,
     f.client_id AS client_id,
     f.started_at AS started_at,
@@ -103,14 +123,14 @@ SELECT
     f.notification_views AS notification_views,
     f.notification_clicks AS notification_clicks,
     f.installs AS installs,
-    f.screens[1:50] AS screen_path,
-    f.screens[1] AS entry_screen,
-    f.screens[-1] AS exit_screen,
-    coalesce(c.client_session_ids, []) AS client_session_ids,
-    f.device_type AS device_type,
-    f.app_version AS app_version,
-    f.country AS country
+    coalesce(list_transform(f.viewed[1:50], lambda v: v.screen), []) AS screen_path,
+    f.viewed[1].screen AS entry_screen,
+    f.viewed[-1].screen AS exit_screen,
+    coalesce(list_transform(c.appeared, lambda a: a.session_id), []) AS client_session_ids,
+    f.dimensions.device_type AS device_type,
+    f.dimensions.app_version AS app_version,
+    f.dimensions.country AS country
 FROM fragments AS f
 LEFT JOIN client_id_lists AS c
-    ON c.user_id = f.user_id AND c.client_id IS NOT DISTINCT FROM f.client_id AND c.fragment = f.fragment
-ORDER BY f.user_id, f.client_id NULLS FIRST, f.started_at
+    ON c.slot = f.slot AND c.user_id = f.user_id AND c.client_id IS NOT DISTINCT FROM f.client_id AND c.fragment = f.fragment
+ORDER BY f.slot, f.user_id, f.client_id NULLS FIRST, f.started_at

@@ -1,7 +1,8 @@
--- One slot of `user_activity`: the user-level facts that distinct counts are made from (R8).
--- Input: slot_events.
--- one row per user and dimensions
+-- `user_activity` of one slot or of many: the user-level facts that distinct counts are made from (R8).
+-- Input: slot_events. Slots are kept apart by the key `slot`. Parameter: $slot_us (microseconds).
+-- one row per slot, user and dimensions
 SELECT
+    epoch_us(event_time) // CAST($slot_us AS BIGINT) AS slot,
     user_id,
     device_type,
     app_version,
@@ -13,5 +14,5 @@ SELECT
     count(*) FILTER (event_type = 'click_notification') AS notification_clicks,
     count(*) FILTER (event_type = 'install') > 0 AS new_users
 FROM slot_events
-GROUP BY user_id, device_type, app_version, country
-ORDER BY user_id, device_type, app_version, country
+GROUP BY slot, user_id, device_type, app_version, country
+ORDER BY slot, user_id, device_type, app_version, country
