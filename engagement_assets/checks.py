@@ -4,9 +4,9 @@ from typing import TYPE_CHECKING, Any
 
 from dagster import AssetCheckExecutionContext, AssetCheckResult, AssetChecksDefinition, AssetCheckSeverity, asset_check
 
+from engagement.lake import Entry
 from engagement.tables import units
 from engagement.tables.context import TableContext
-from engagement.tables.objects import read_rows
 from engagement_assets.partitions import Partitions, parse_days, parse_hours
 from quality.gates import GATES, Gate
 from resources.tables import Tables
@@ -38,7 +38,7 @@ def _check(gate: Gate, asset_name: str, partitions: Partitions) -> AssetChecksDe
     )
     def check(context: AssetCheckExecutionContext, tables: Tables) -> AssetCheckResult:
         published = [part for key in context.partition_keys for part in _published(tables.context, gate.table, key, daily)]
-        violations = sum(gate.count(tables.context.con, rows, facts) for rows, facts in published)
+        violations = sum(gate.count(tables.context, rows, facts) for rows, facts in published)
         return AssetCheckResult(
             passed=violations == 0,
             severity=AssetCheckSeverity.ERROR,
@@ -59,8 +59,13 @@ def _published(context: TableContext, table: str, key: str, daily: bool) -> list
     else:
         keys = [units.slot_key(table, slot) for slot in units.slots_of(parse_hours([key])[0], context.format.slot_minutes)]
     found = [entry for item in keys if (entry := context.lake.stat(item))]
-    rows = [(read_rows(context.lake, entry), context.footers.of(entry)) for entry in found]
+    rows = [(_rows(context, table, entry), context.footers.of(entry)) for entry in found]
     if table == units.BIG_TABLE and not daily:
-        hour = parse_hours([key])[0].hour
-        rows = [(part.filter(pc.equal(part["hour"], hour)), facts) for part, facts in rows]
+        hour = parse_hours([key])[0]
+        rows = [(part.filter(pc.equal(part["hour"], hour.hour)), facts["hours"].get(hour.isoformat(), {})) for part, facts in rows]
     return rows
+
+
+def _rows(context: TableContext, table: str, entry: Entry) -> "pa.Table":
+    """An object's rows with the present columns, whatever model it was made under."""
+    return context.table_of(f"SELECT * FROM {context.relation([entry], table)}", {}, table)

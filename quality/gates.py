@@ -15,10 +15,7 @@ from engagement.tables.context import TableContext
 from engagement.tables.objects import Candidate, Held
 
 if TYPE_CHECKING:
-    import duckdb
     import pyarrow as pa
-
-ADDITIVE = ("total_events", "total_installs", "total_sessions", "total_views", "notification_views", "notification_clicks")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +32,7 @@ class GateResult:
         return self.violations == 0
 
 
-Check = Callable[["duckdb.DuckDBPyConnection", "pa.Table", Mapping[str, Any]], int]
+Check = Callable[[TableContext, "pa.Table", Mapping[str, Any]], int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,10 +46,10 @@ class Gate:
     hint: str
 
 
-def _repeated_events(con: duckdb.DuckDBPyConnection, rows: pa.Table, _facts: Mapping[str, Any]) -> int:
-    con.register("candidate", rows)
+def _repeated_events(context: TableContext, rows: pa.Table, _facts: Mapping[str, Any]) -> int:
+    context.con.register("candidate", rows)
     # Hashes first: pairs of 64-bit numbers group many times faster than texts, and only doubles are looked at.
-    return int(engine.scalar(con, """
+    return int(engine.scalar(context.con, """
         WITH doubtful AS (SELECT hash(event_id) AS h, event_time AS t FROM candidate GROUP BY ALL HAVING count(*) > 1)
         SELECT count(*) FROM (
             SELECT event_id FROM candidate AS c SEMI JOIN doubtful AS d ON d.h = hash(c.event_id) AND d.t = c.event_time
@@ -60,31 +57,33 @@ def _repeated_events(con: duckdb.DuckDBPyConnection, rows: pa.Table, _facts: Map
         )"""))  # fmt: skip
 
 
-def _unaccounted_events(_con: duckdb.DuckDBPyConnection, rows: pa.Table, facts: Mapping[str, Any]) -> int:
+def _unaccounted_events(_context: TableContext, rows: pa.Table, facts: Mapping[str, Any]) -> int:
     return abs(int(facts["rows_in"]) - int(rows.num_rows) - int(facts["duplicates"]))
 
 
-def _repeated_sessions(con: duckdb.DuckDBPyConnection, rows: pa.Table, _facts: Mapping[str, Any]) -> int:
-    con.register("candidate", rows)
-    return int(engine.scalar(con, "SELECT count(*) - count(DISTINCT session_key) FROM candidate"))
+def _repeated_sessions(context: TableContext, rows: pa.Table, _facts: Mapping[str, Any]) -> int:
+    context.con.register("candidate", rows)
+    return int(engine.scalar(context.con, "SELECT count(*) - count(DISTINCT session_key) FROM candidate"))
 
 
-def _wrong_all_rows(con: duckdb.DuckDBPyConnection, rows: pa.Table, _facts: Mapping[str, Any]) -> int:
-    con.register("candidate", rows)
-    sums = ", ".join(f"sum({name}) AS {name}" for name in ADDITIVE)
-    names = ", ".join(("device_type", "app_version", "country", *ADDITIVE))
-    return int(engine.scalar(con, f"""
-        WITH leaves AS (
-            SELECT * FROM candidate WHERE device_type <> 'ALL_DEVICES' AND app_version <> 'ALL_VERSIONS' AND country <> 'ALL_COUNTRIES'
-        ),
-        added AS (
-            SELECT coalesce(device_type, 'ALL_DEVICES') AS device_type, coalesce(app_version, 'ALL_VERSIONS') AS app_version,
-                coalesce(country, 'ALL_COUNTRIES') AS country, {sums}
-            FROM leaves GROUP BY CUBE (device_type, app_version, country)
-        )
+def _wrong_all_rows(context: TableContext, rows: pa.Table, facts: Mapping[str, Any]) -> int:
+    import pyarrow.compute as pc
+
+    context.con.register("candidate", rows)
+    # Rows of an older model stand only over all values of a dimension that is new.
+    present = facts.get("model", context.model.digest) == context.model.digest
+    words = {name: word for name, word in context.model.all_words.items() if present or pc.any(pc.not_equal(rows[name], word)).as_py()}
+    additive = context.model.additive
+    sums = ", ".join(f"sum({name}) AS {name}" for name in additive)
+    names = ", ".join((*words, *additive))
+    leaf = " AND ".join(f"{name} <> '{word}'" for name, word in words.items())
+    levels = ", ".join(f"coalesce({name}, '{word}') AS {name}" for name, word in words.items())
+    return int(engine.scalar(context.con, f"""
+        WITH leaves AS (SELECT * FROM candidate WHERE {leaf}),
+        added AS (SELECT {levels}, {sums} FROM leaves GROUP BY CUBE ({", ".join(words)}) HAVING count(*) > 0)
         SELECT count(*) FROM (
             (SELECT {names} FROM candidate EXCEPT ALL SELECT {names} FROM added)
-            UNION ALL (SELECT {names} FROM added WHERE total_events IS NOT NULL EXCEPT ALL SELECT {names} FROM candidate)
+            UNION ALL (SELECT {names} FROM added EXCEPT ALL SELECT {names} FROM candidate)
         )"""))  # fmt: skip
 
 
@@ -104,7 +103,7 @@ GATES = (
 def judge(context: TableContext, table: str, candidate: Candidate) -> list[GateResult]:
     """Run a table's gates over a candidate."""
     return [
-        GateResult(gate.name, gate.count(context.con, candidate.table, candidate.facts), gate.hint) for gate in GATES if gate.table == table
+        GateResult(gate.name, gate.count(context, candidate.table, candidate.facts), gate.hint) for gate in GATES if gate.table == table
     ]
 
 

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from engagement.tables import big_table, events, refresh, sessions, units, waits
+from engagement.tables.model import built_in
 from engagement.tables.objects import Candidate, Held
 from quality import gates
 from quality.gates import GATES, GateResult
@@ -133,7 +134,7 @@ def test_a_session_that_stands_twice_is_a_violation(context):
     assert violations(context, units.SESSIONS, twice(rows)) == {"no_repeated_sessions": 1}
 
 
-@pytest.mark.parametrize("metric", gates.ADDITIVE)
+@pytest.mark.parametrize("metric", built_in().additive)
 @pytest.mark.parametrize("level", [True, False])
 def test_an_all_row_that_is_not_the_sum_of_its_parts_is_a_violation(metric, level, context):
     rows, _ = published(context, units.BIG_TABLE)
