@@ -43,11 +43,13 @@ def test_sigterm_writes_what_is_buffered_and_leaves(kafka_settings):
     assert_exactly_the_log(kafka_settings)
 
 
-def test_two_consumers_share_the_partitions_and_write_each_record_once(kafka_settings):
+def test_two_consumers_share_the_partitions_and_write_each_record_once(kafka_settings, tmp_path):
+    log = tmp_path / "second.log"
     produce(kafka_settings, 0, 1500)
     first = ingest(kafka_settings, ENGAGEMENT_FLUSH_SECONDS="1")
     eventually(lambda: rows_of(kafka_settings))
-    second = ingest(kafka_settings, ENGAGEMENT_FLUSH_SECONDS="1")
+    second = ingest(kafka_settings, log=log, ENGAGEMENT_FLUSH_SECONDS="1")
+    eventually(lambda: '"positioned"' in log.read_text())
     produce(kafka_settings, 1500, 1500)
     eventually(lambda: len(rows_of(kafka_settings)) == 9000, 60)
     for child in (first, second):
