@@ -63,11 +63,10 @@ def _waits(console: Console, waits: dict[str, dict[str, str]]) -> None:
 
 def _delays(console: Console, delays: dict[str, dict[str, Any]]) -> None:
     """What the page lacks of the live hours and of old ones: the two delays of R9."""
-    lanes = [
-        f"{lane} {delay['rows']:,} rows of {_count(range(delay['hours']), 'hour')}, the oldest {_age(delay['oldest_seconds'])} old"
-        for lane, delay in delays.items()
-        if delay["rows"]
-    ]
+    lanes = []
+    for lane, delay in delays.items():
+        rows, hours = _count(range(delay["rows"]), "row"), _count(range(delay["hours"]), "hour")
+        lanes += [f"{lane} {rows} of {hours}, the oldest {_age(delay['oldest_seconds'])} old"] if delay["rows"] else []
     console.print(f"delay  {'; '.join(lanes)}" if lanes else "delay  none: every good raw row is on the page")
 
 

@@ -44,7 +44,8 @@ def refresh(*, verbose: Annotated[bool, Flag] = False) -> None:
     with local_instance(settings) as instance, console.status("refresh: looking for what waits") as line:
         runs = LocalRuns(settings, instance, verbose=verbose)
         for chunk in runs.refresh():
-            line.update(f"refresh: {chunk} done")
+            console.print(f"refresh: {'day rows' if chunk.days else 'hours'} {chunk}", highlight=False)
+            line.update("refresh: looking for what waits")
             hours, days = hours + (0 if chunk.days else chunk.units), days + (chunk.units if chunk.days else 0)
     _tell_unreadable(settings)
     print(f"refreshed {hours} hours and {days} days; nothing waits")

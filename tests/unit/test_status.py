@@ -164,7 +164,7 @@ def test_the_delays_of_the_live_hour_and_of_stragglers_are_told_apart(context, c
     found = collected(context)
     assert found["delays"]["live"] == {"hours": 1, "rows": 1, "oldest_seconds": 60.0}
     assert found["delays"]["late"] == {"hours": 1, "rows": 1, "oldest_seconds": 18000.0}
-    assert "delay  live 1 rows of 1 hour, the oldest 60 s old; late 1 rows of 1 hour, the oldest 5.0 h old\n" in shown(found, capsys)
+    assert "delay  live 1 row of 1 hour, the oldest 60 s old; late 1 row of 1 hour, the oldest 5.0 h old\n" in shown(found, capsys)
 
 
 def test_a_lag_whose_oldest_record_could_not_be_read_has_no_age(context, measured, capsys):
