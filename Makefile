@@ -27,11 +27,11 @@ setup: .venv/.synced  ## .venv with the locked packages, broker jars, Java; noth
 demo: setup  ## the whole product on this machine with live data; prints the addresses
 	@.venv/bin/engagement demo
 
-# Integration tests wait for most of their time: one more at once than there are cores. Each worker has a broker of its own.
+# Integration tests wait for most of their time: three at once, each worker with a broker of its own.
 # The demo is alone: its test looks at what is live as long as it is.
 test: setup packages  ## every test: unit, integration (real broker, real Dagster), end to end (real page)
 	@$(PY) -m pytest tests/e2e/test_demo.py
-	@$(PY) -m pytest -n $$(($$(nproc) + 1)) --dist worksteal tests/e2e/test_page.py tests/integration
+	@$(PY) -m pytest -n 3 --dist worksteal tests/e2e/test_page.py tests/integration
 	@$(PY) -m pytest -n auto --dist worksteal tests/unit
 
 test-unit: .venv/.synced  ## the fast tests: no broker, no daemon, no browser
