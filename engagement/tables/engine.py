@@ -112,7 +112,8 @@ def literal(paths: list[Path]) -> str:
 
 def table_of(con: duckdb.DuckDBPyConnection, query: str, parameters: dict[str, Any], table: str, model: Model | None = None) -> pa.Table:
     """The query's rows as an Arrow table with exactly the table's columns and types."""
-    return con.sql(query, params=parameters).to_arrow_table().cast(schemas.arrow_schema(table, model))
+    schema = schemas.arrow_schema(table, model)
+    return con.sql(query, params=parameters).to_arrow_table().select(schema.names).cast(schema)
 
 
 def scalar(con: duckdb.DuckDBPyConnection, query: str) -> Any:

@@ -22,7 +22,10 @@ if TYPE_CHECKING:
 ROWS, VALUE = "the_rows_of_this_model", "the_value_of_this_expression"
 WHOLE = ("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT", "UTINYINT", "USMALLINT", "UINTEGER", "UBIGINT", "UHUGEINT")
 SUMS = ("sum", "count", "count_star", "count_if")
-STEPS = ("client_id", "app_session_id", "at_us", "bucket", "place", "viewed_screen", "fragment", "session", "slot", "value", "duration_us")
+STEPS = (
+    "client_id", "own_session_id", "at_us", "first_us", "last_us", "duration_us", "slot", "bucket", "place", "period", "viewed",
+    "dimensions", "fragment", "session", "starts", "appeared", "value",
+)  # fmt: skip
 """Names that the SQL files use for steps of their own."""
 
 
@@ -107,6 +110,8 @@ class _Checker:
                 self._fail(f"column = {item.column!r} is of type {events[item.column]}: a dimension is a text")
             if name != item.column and name in events:
                 self._fail(f"{name} is another column of events: name the dimension like its column, or anew")
+            if [other.column for other in self.model.dimensions.values()].count(item.column) > 1:
+                self._fail(f"column = {item.column!r} is the column of another dimension")
             if item.column in ("event_id", "user_id", "properties", "kafka_topic", "kafka_topic_id"):
                 self._fail(f"column = {item.column!r} cannot be a dimension")
 

@@ -2,7 +2,7 @@
 
 Three marks, and nothing else:
 
-    {{dimensions}}            the names, comma-separated
+    {{dimensions}}            the names, comma-separated; `words` knows a few more
     sum({count.name}) AS …    a line that names a list stands once for each of its items
     -- {{each dimension}}     so do the lines up to `-- {{end}}`
 
@@ -14,7 +14,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 
-from engagement.tables.model import OTHER, UNKNOWN, Metric, Model, Promoted
+from engagement.tables.model import Metric, Model, Promoted
 
 Items = Sequence[Mapping[str, str]]
 
@@ -30,9 +30,9 @@ def render(text: str, model: Model) -> str:
     found = lists(model)
     words = {
         "dimensions": ", ".join(model.dimensions),
+        "dimension_columns": ", ".join(item.column for item in model.dimensions.values()),
+        "dimension_fields": ", ".join(f"'{item.name}': {item.column}" for item in model.dimensions.values()),
         "reserved": ", ".join(_literal(word) for word in model.reserved),
-        "unknown": _literal(UNKNOWN),
-        "other": _literal(OTHER),
     }
     text = _BLOCK.sub(lambda block: "".join(_filled(block[2], block[1], item) for item in found[block[1]]), text)
     lines = (line for part in text.splitlines(keepends=True) for line in _repeated(part, found))
@@ -44,11 +44,11 @@ def lists(model: Model) -> dict[str, Items]:
     return {
         "dimension": [{"name": item.name, "column": item.column, "all": _literal(item.all)} for item in model.dimensions.values()],
         "column": [{"name": item.name, "sql": promoted(item, "a.properties")} for item in model.columns.values()],
-        "fact": [{"name": item.name, "sql": item.sql} for item in model.facts.values()],
-        "count": [{"name": item.name, "sql": item.sql} for item in model.chosen("additive", "events")],
+        "fact": [{"name": item.name, "sql": _never_null(item.sql)} for item in model.facts.values()],
+        "count": [{"name": item.name, "sql": _never_null(item.sql)} for item in model.chosen("additive", "events")],
         "flag": [{"name": item.name, "where": item.where} for item in model.chosen("distinct") if item.where],
         "distinct": [{"name": item.name, "only": f" FILTER ({item.name})" if item.where else ""} for item in model.chosen("distinct")],
-        "session_sum": [{"name": item.name, "sql": item.sql} for item in model.chosen("additive", "sessions")],
+        "session_sum": [{"name": item.name, "sql": _never_null(item.sql)} for item in model.chosen("additive", "sessions")],
         "median": [{"name": item.name, "sql": item.sql} for item in model.chosen("median")],
         "metric": [{"name": item.name, "sql": _value(item, model)} for item in model.shown],
     }
@@ -84,6 +84,11 @@ def json_path(column: Promoted) -> str:
     """The column's place in the properties, as a literal; every key quoted where it is not plain."""
     plain = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
     return _literal("$" + "".join(f".{key}" if plain.fullmatch(key) else f'."{key}"' for key in column.path))
+
+
+def _never_null(aggregate: str) -> str:
+    """A count is 0 where nothing is counted, a sum over no row is null."""
+    return aggregate if aggregate.lower().startswith("count") else f"coalesce({aggregate}, 0)"
 
 
 def _value(metric: Metric, model: Model) -> str:

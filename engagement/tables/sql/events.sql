@@ -38,7 +38,7 @@ beaten AS (
     WHERE copy_number > 1
 ),
 
--- one row per arrival, dimensions cleaned: missing, empty and reserved texts are UNKNOWN
+-- one row per arrival, with the columns promoted from its properties
 typed AS (
     SELECT
         lower(a.event_id) AS event_id,
@@ -48,33 +48,20 @@ typed AS (
         a.event_time AS event_time,
         a.received_at AS received_at,
         CASE
-            WHEN a.device_type IN ('ALL_DEVICES', 'ALL_VERSIONS', 'ALL_COUNTRIES', 'OTHER') THEN 'UNKNOWN'
             WHEN a.device_type <> '' THEN a.device_type
             WHEN a.device_model LIKE 'iPhone%' THEN 'iPhone'
             WHEN a.device_model LIKE 'iPad%' THEN 'iPad'
             WHEN a.device_model LIKE 'iPod%' THEN 'iPod'
-            ELSE 'UNKNOWN'
         END AS device_type,
         a.device_model AS device_model,
         m.device_name AS device_name,
         a.os_version AS os_version,
         a.locale AS locale,
-        CASE
-            WHEN a.app_version IN ('ALL_DEVICES', 'ALL_VERSIONS', 'ALL_COUNTRIES', 'OTHER') THEN 'UNKNOWN'
-            WHEN a.app_version <> '' THEN a.app_version
-            ELSE 'UNKNOWN'
-        END AS app_version,
-        CASE
-            WHEN a.country IN ('ALL_DEVICES', 'ALL_VERSIONS', 'ALL_COUNTRIES', 'OTHER') THEN 'UNKNOWN'
-            WHEN a.country <> '' THEN a.country
-            ELSE 'UNKNOWN'
-        END AS country,
+        a.app_version AS app_version,
+        a.country AS country,
         CASE WHEN a.region <> '' THEN a.region ELSE 'UNKNOWN' END AS region,
         a.city AS city,
-        CASE
-            WHEN NOT json_valid(a.properties) THEN NULL
-            WHEN json_type(a.properties, '$.screen') = 'VARCHAR' THEN json_extract_string(a.properties, '$.screen')
-        END AS screen,
+        {column.sql} AS {column.name},
         a.properties AS properties,
         a.kafka_topic AS kafka_topic,
         a.kafka_topic_id AS kafka_topic_id,
@@ -84,11 +71,19 @@ typed AS (
     LEFT JOIN device_models AS m ON m.model = a.device_model
 ),
 
+-- one row per arrival, dimensions cleaned: missing, empty and reserved texts are UNKNOWN
+cleaned AS (
+    SELECT
+        CASE WHEN nullif({dimension.column}, '') NOT IN ({{reserved}}) THEN {dimension.column} ELSE 'UNKNOWN' END AS {dimension.column},
+        * EXCLUDE ({{dimension_columns}})
+    FROM typed
+),
+
 -- one row per known record of the slot, copies included
 known AS (
     SELECT * FROM standing
     UNION ALL BY NAME
-    SELECT * FROM typed
+    SELECT * FROM cleaned
 )
 
 -- one row per event

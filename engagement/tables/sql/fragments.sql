@@ -5,17 +5,12 @@ WITH
 -- one row per event: its slot, its owner, and a bucket no wider than the gap
 placed AS (
     SELECT
+        *,
         epoch_us(event_time) // CAST($slot_us AS BIGINT) AS slot,
-        user_id,
-        nullif(session_id, '') AS session_id,
+        nullif(session_id, '') AS own_session_id,
         epoch_us(event_time) AS at_us,
         epoch_us(event_time) // CAST($gap_us AS BIGINT) AS bucket,
-        place,
-        event_type,
-        CASE WHEN event_type = 'screen_view' AND screen IS NOT NULL THEN {'place': place, 'screen': screen} END AS viewed,
-        device_type,
-        app_version,
-        country
+        CASE WHEN event_type = 'screen_view' AND screen IS NOT NULL THEN {'place': place, 'screen': screen} END AS viewed
     FROM slot_events
 ),
 
@@ -24,20 +19,16 @@ visits AS (
     SELECT
         slot,
         user_id,
-        session_id,
+        own_session_id AS session_id,
         bucket,
         min(place) AS place,
         min(at_us) AS first_us,
         max(at_us) AS last_us,
-        count(*) AS event_count,
-        count(*) FILTER (event_type = 'screen_view') AS screen_views,
-        count(*) FILTER (event_type = 'view_notification') AS notification_views,
-        count(*) FILTER (event_type = 'click_notification') AS notification_clicks,
-        count(*) FILTER (event_type = 'install') AS installs,
+        {fact.sql} AS {fact.name},
         list(viewed) FILTER (viewed IS NOT NULL) AS viewed,
-        arg_min({'device_type': device_type, 'app_version': app_version, 'country': country}, place) AS dimensions
+        arg_min({{{dimension_fields}}}, place) AS dimensions
     FROM placed
-    GROUP BY slot, user_id, session_id, bucket
+    GROUP BY slot, user_id, own_session_id, bucket
 ),
 
 -- one row per visit with its owner
@@ -100,11 +91,7 @@ fragments AS (
         fragment,
         make_timestamptz(min(first_us)) AS started_at,
         make_timestamptz(max(last_us)) AS ended_at,
-        sum(event_count) AS event_count,
-        sum(screen_views) AS screen_views,
-        sum(notification_views) AS notification_views,
-        sum(notification_clicks) AS notification_clicks,
-        sum(installs) AS installs,
+        sum({fact.name}) AS {fact.name},
         list_sort(flatten(list(viewed) FILTER (viewed IS NOT NULL))) AS viewed,
         arg_min(dimensions, place) AS dimensions
     FROM pieces
@@ -118,18 +105,12 @@ SELECT
     f.client_id AS client_id,
     f.started_at AS started_at,
     f.ended_at AS ended_at,
-    f.event_count AS event_count,
-    f.screen_views AS screen_views,
-    f.notification_views AS notification_views,
-    f.notification_clicks AS notification_clicks,
-    f.installs AS installs,
+    f.{fact.name} AS {fact.name},
     coalesce(list_transform(f.viewed[1:50], lambda v: v.screen), []) AS screen_path,
     f.viewed[1].screen AS entry_screen,
     f.viewed[-1].screen AS exit_screen,
-    coalesce(list_transform(c.appeared, lambda a: a.session_id), []) AS client_session_ids,
-    f.dimensions.device_type AS device_type,
-    f.dimensions.app_version AS app_version,
-    f.dimensions.country AS country
+    f.dimensions.{dimension.name} AS {dimension.name},
+    coalesce(list_transform(c.appeared, lambda a: a.session_id), []) AS client_session_ids
 FROM fragments AS f
 LEFT JOIN client_id_lists AS c
     ON c.slot = f.slot AND c.user_id = f.user_id AND c.client_id IS NOT DISTINCT FROM f.client_id AND c.fragment = f.fragment
