@@ -102,7 +102,8 @@ class _Checker:
                 self._fail(f"{name} is {taken[name]} already: choose another name")
 
     def _dimensions(self, events: Mapping[str, str]) -> None:
-        for name, item in self.model.dimensions.items():
+        for item in self._own(self.model.dimensions):
+            name = item.name
             self.entry = f"[dimensions.{name}]"
             if item.column not in events:
                 self._fail(f"column = {item.column!r}: no column of events; they are {', '.join(events)}")

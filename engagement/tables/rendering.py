@@ -76,8 +76,8 @@ def promoted(column: Promoted, properties: str) -> str:
 
 def unfit(column: Promoted, properties: str) -> str:
     """Whether a promoted column is null though the properties hold a value for it."""
-    there = f"json_valid({properties}) AND json_type({properties}, {json_path(column)}) <> 'NULL'"
-    return f"{there} AND ({promoted(column, properties)}) IS NULL"
+    there = f"json_type({properties}, {json_path(column)}) <> 'NULL'"
+    return f"CASE WHEN NOT json_valid({properties}) THEN false WHEN {there} THEN ({promoted(column, properties)}) IS NULL ELSE false END"
 
 
 def json_path(column: Promoted) -> str:
