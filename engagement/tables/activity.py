@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
 from engagement.lake import Entry
-from engagement.tables import slices, units
+from engagement.tables import bulk, slices, units
 from engagement.tables.context import TableContext
 from engagement.tables.objects import Candidate, Outcome, provenance, publish
+
+ROWS_AT_ONCE = 4_000_000
+"""Events that one query of a rebuild reads; of each it holds a few columns."""
 
 
 def refresh(context: TableContext, slot: datetime, *, rebuild: bool = False) -> Outcome:
@@ -23,6 +26,20 @@ def refresh(context: TableContext, slot: datetime, *, rebuild: bool = False) -> 
         return candidates(context, {slot: events})[slot]
 
     return publish(context.lake, units.slot_key(units.ACTIVITY, slot), build)
+
+
+def rebuild(context: TableContext, slots: Sequence[datetime]) -> bulk.Results:
+    """Make these slots anew from their events objects, many by one query; slots without one are left."""
+    notes = bulk.note(context, units.ACTIVITY, slots)
+    events = {slot: entry for slot, entry in bulk.note(context, units.EVENTS, slots).items() if entry}
+    weight = {slot: int(context.footers.of(entry)["rows"]) for slot, entry in events.items()}
+
+    def make(batch: Sequence[datetime]) -> dict[datetime, Candidate]:
+        found = {slot: events[slot] for slot in batch if slot in events}
+        return candidates(context, found) if found else {}
+
+    batches = bulk.batches_of(slots, weight, ROWS_AT_ONCE)
+    return bulk.rebuild(context, units.ACTIVITY, batches, notes, make, lambda slot: refresh(context, slot, rebuild=True))
 
 
 def candidates(context: TableContext, events: Mapping[datetime, Entry]) -> dict[datetime, Candidate]:

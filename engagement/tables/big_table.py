@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import contextlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import date, datetime
 from typing import TYPE_CHECKING, Any
 
 from engagement.lake import Entry
-from engagement.tables import schemas, units
+from engagement.tables import schemas, slices, units
 from engagement.tables.context import TableContext
 from engagement.tables.objects import Candidate, Held, Outcome, provenance, publish, read_rows
 
@@ -34,20 +35,20 @@ def refresh_hours(context: TableContext, day: date, hours: Sequence[datetime], *
         for answer in (made, held, fresh):
             answer.clear()
         made.update(context.footers.of(old).get("hours", {}))
+        wanted: dict[datetime, dict[str, str]] = {}
         for hour in hours:
             inputs = inputs_of(units.slots_of(hour, context.format.slot_minutes), context.lake.stat)
             before = made.get(hour.isoformat(), {})
             if not inputs or (not rebuild and before.get("inputs") == inputs and _same_rule(context, before)):
                 continue
-            try:
+            with _holding(held, hour):
                 require_one_model(context, inputs)
-                candidate = _candidate(context, list(inputs), hour)
+                wanted[hour] = inputs
+        for hour, candidate in _candidates(context, wanted).items():
+            with _holding(held, hour):
                 context.judge(context, units.BIG_TABLE, candidate)
-            except Held as verdict:
-                held[hour] = str(verdict)
-                continue
-            fresh[hour] = candidate
-            made[hour.isoformat()] = {"rows": candidate.table.num_rows, "inputs": inputs, **candidate.facts}
+                fresh[hour] = candidate
+                made[hour.isoformat()] = {"rows": candidate.table.num_rows, "inputs": wanted[hour], **candidate.facts}
         return Candidate(_merged(context, old, fresh), {"hours": dict(made)}) if fresh else None
 
     whole = publish(context.lake, units.hours_key(day), build)
@@ -70,7 +71,7 @@ def refresh_day(context: TableContext, day: date, *, rebuild: bool = False) -> O
         if not inputs or (not rebuild and facts.get("inputs") == inputs and _same_rule(context, facts)):
             return None
         require_one_model(context, inputs)
-        candidate = _candidate(context, list(inputs), None)
+        candidate = _of_day(context, inputs)
         context.judge(context, units.BIG_TABLE, candidate)
         return Candidate(candidate.table, {"inputs": inputs, **{name: fact for name, fact in candidate.facts.items() if name != "offsets"}})
 
@@ -89,28 +90,46 @@ def _same_rule(context: TableContext, facts: Mapping[str, Any]) -> bool:
     return not context.is_outdated(facts) and facts.get("max_values") == context.settings.max_dimension_values
 
 
-def _candidate(context: TableContext, keys: list[str], hour: datetime | None) -> Candidate:
-    con = context.con
-    activity = [key for key in keys if key.startswith(units.ACTIVITY)]
-    sessions = [key for key in keys if key.startswith(units.SESSIONS)]
-    # Footers before rows: rows may then be newer than what the footer claims, never older.
-    covered = {key: context.footers.of(context.lake.stat(key)) for key in activity}
-    for name, table, found in (("period_activity", units.ACTIVITY, activity), ("period_sessions", units.SESSIONS, sessions)):
-        rows = context.relation([context.lake.stat(key) for key in found], table)
-        period = -1 if hour is None else hour.hour
-        con.execute(f"CREATE OR REPLACE TEMP VIEW {name} AS SELECT *, {period} AS period FROM {rows}")
-    parameters = {"max_values": context.settings.max_dimension_values}
-    table = context.table_of(context.sql("big_table"), parameters, units.BIG_TABLE)
-    return Candidate(
-        table,
-        {
-            **context.made_by,
-            "max_values": context.settings.max_dimension_values,
-            "offsets": {units.slot_of_key(key).isoformat(): facts.get("offsets", {}) for key, facts in covered.items()},
-            "newest_received_at": provenance(covered.values())["newest_received_at"],
-        },
-        hour,
-    )
+@contextlib.contextmanager
+def _holding(held: dict[datetime, str], hour: datetime) -> Iterator[None]:
+    """Remembers what held an hour."""
+    try:
+        yield
+    except Held as verdict:
+        held[hour] = str(verdict)
+
+
+def _candidates(context: TableContext, inputs: Mapping[datetime, Iterable[str]]) -> dict[datetime, Candidate]:
+    """The hour rows of these hours of one day from their inputs, by one query."""
+    facts = {hour: _facts(context, keys) for hour, keys in inputs.items()}
+    rows = slices.cut(_rows(context, [key for keys in inputs.values() for key in keys], "hour"), "hour") if inputs else {}
+    return {hour: Candidate(context.typed(rows.get(hour.hour), units.BIG_TABLE), facts[hour], hour) for hour in inputs}
+
+
+def _of_day(context: TableContext, inputs: Iterable[str]) -> Candidate:
+    facts = _facts(context, inputs)
+    return Candidate(_rows(context, inputs, "-1"), facts)
+
+
+def _facts(context: TableContext, inputs: Iterable[str]) -> dict[str, Any]:
+    """What footers say of rows of these inputs. Taken before the rows: these may then be newer than it claims, never older."""
+    covered = {key: context.footers.of(context.lake.stat(key)) for key in inputs if key.startswith(units.ACTIVITY)}
+    return {
+        **context.made_by,
+        "max_values": context.settings.max_dimension_values,
+        "offsets": {units.slot_of_key(key).isoformat(): facts.get("offsets", {}) for key, facts in covered.items()},
+        "newest_received_at": provenance(covered.values())["newest_received_at"],
+    }
+
+
+def _rows(context: TableContext, inputs: Iterable[str], period: str) -> pa.Table:
+    """Rows of the periods that these inputs fall into: `period` is the path key that tells them apart, or one number for all."""
+    inputs = list(inputs)
+    for name, table in (("period_activity", units.ACTIVITY), ("period_sessions", units.SESSIONS)):
+        entries = [context.lake.stat(key) for key in inputs if key.startswith(table)]
+        rows = context.relation(entries, table, keys=("hour",))
+        context.con.execute(f"CREATE OR REPLACE TEMP VIEW {name} AS SELECT * EXCLUDE (hour), {period} AS period FROM {rows}")
+    return context.table_of(context.sql("big_table"), {"max_values": context.settings.max_dimension_values}, units.BIG_TABLE)
 
 
 def _merged(context: TableContext, old: Entry | None, fresh: dict[datetime, Candidate]) -> pa.Table:

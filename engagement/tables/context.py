@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from engagement.lake import Entry, Lake, LakeFormat, open_lake
@@ -44,13 +45,13 @@ class TableContext:
     def __post_init__(self) -> None:
         self.footers = Footers(self.lake)
 
-    def relation(self, entries: Iterable[Entry | None], table: str, *, place: bool = False) -> str:
+    def relation(self, entries: Iterable[Entry | None], table: str, *, keys: Sequence[str] = (), place: bool = False) -> str:
         """A FROM-clause over these objects of a table; typed and empty where there is none.
 
-        `place` adds each row's number in its object.
+        `keys` adds path keys, `place` each row's number in its object.
         """
         paths = [self.lake.path(entry.key) for entry in entries if entry]
-        return engine.relation(paths, table, self.model, retired=self.retired, place=place)
+        return engine.relation(paths, table, self.model, keys=keys, retired=self.retired, place=place)
 
     def sql(self, name: str) -> str:
         """Text of `sql/NAME.sql` under the present model."""
@@ -77,6 +78,11 @@ class TableContext:
         """Rows with exactly the table's columns and types; no rows where there are none."""
         schema = schemas.arrow_schema(table, self.model)
         return schema.empty_table() if rows is None else rows.select(schema.names).cast(schema)
+
+    @property
+    def slot_length(self) -> timedelta:
+        """A slot's length."""
+        return timedelta(minutes=self.format.slot_minutes)
 
     @property
     def slot_us(self) -> int:

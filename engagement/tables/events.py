@@ -6,18 +6,23 @@ Both give the same rows in the same order (R10), because the earliest copy wins 
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
-from pathlib import Path
-from typing import Any
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
 
 from engagement.lake import Entry
 from engagement.raw.footers import RawFile
-from engagement.tables import engine, rendering, units
+from engagement.tables import bulk, engine, rendering, slices, units
 from engagement.tables.context import TableContext
 from engagement.tables.objects import Candidate, Outcome, publish
 
+if TYPE_CHECKING:
+    import pyarrow as pa
+
 ORDER = ("event_time", "event_id")
 """The total order of the rows of an object."""
+ROWS_AT_ONCE = 1_000_000
+"""Raw rows that a rebuild holds at once, whole: about 1 GiB with all that is made of them."""
 
 
 def refresh(context: TableContext, slot: datetime, *, rebuild: bool = False) -> Outcome:
@@ -43,55 +48,100 @@ def refresh(context: TableContext, slot: datetime, *, rebuild: bool = False) -> 
     return publish(context.lake, key, build)
 
 
+def rebuild(context: TableContext, slots: Sequence[datetime]) -> bulk.Results:
+    """Make these slots from raw alone, many in one pass; slots without raw rows are left as they are.
+
+    A raw object that holds many hours, as imports do, is read once a batch and not once an hour.
+    """
+    notes = bulk.note(context, units.EVENTS, slots)
+    context.index.sync()
+    touching = {slot: found for slot in slots if (found := context.index.touching(slot))}
+    weight = {slot: sum(raw.event_slots[slot] for raw in found) for slot, found in touching.items()}
+
+    def make(batch: Sequence[datetime]) -> dict[datetime, Candidate]:
+        found = {slot: touching[slot] for slot in batch if slot in touching}
+        return _from_raw(context, found) if found else {}
+
+    batches = bulk.batches_of(slots, weight, ROWS_AT_ONCE)
+    return bulk.rebuild(context, units.EVENTS, batches, notes, make, lambda slot: refresh(context, slot, rebuild=True))
+
+
 def _candidate(context: TableContext, slot: datetime, new: list[RawFile], old: Entry | None, facts: dict[str, Any]) -> Candidate:
-    con, minutes = context.con, context.format.slot_minutes
-    paths = [context.lake.path(raw.key) for raw in new]
+    _open_inputs(context, new, old, slot, slot + context.slot_length)
+    known = int(facts.get("rows", 0))
+    table = context.typed(context.rows(context.sql("events"), {}), units.EVENTS).sort_by([(name, "ascending") for name in ORDER])
+    return Candidate(table, _facts(context, slot, new, table, _counted(context).get(slot, {}), known, facts))
+
+
+def _from_raw(context: TableContext, touching: Mapping[datetime, list[RawFile]]) -> dict[datetime, Candidate]:
+    raws = {raw.key: raw for found in touching.values() for raw in found}
+    _open_inputs(context, [raws[key] for key in sorted(raws)], None, min(touching), max(touching) + context.slot_length)
+    rows = context.typed(context.rows(context.sql("events"), {}), units.EVENTS)
+    found = slices.cut_by_time(rows, "event_time", context.format.slot_minutes, ORDER)
+    counted = _counted(context)
+    tables = {slot: found.get(slices.number_of(slot, context.format.slot_minutes), rows.slice(0, 0)) for slot in touching}
+    return {
+        slot: Candidate(tables[slot], _facts(context, slot, raw, tables[slot], counted.get(slot, {}), 0, {}))
+        for slot, raw in touching.items()
+    }
+
+
+def _open_inputs(context: TableContext, raw: Sequence[RawFile], old: Entry | None, start: datetime, end: datetime) -> None:
+    """The inputs of the SQL, for events in [start, end)."""
+    con = context.con
+    paths = [context.lake.path(item.key) for item in raw]
     con.execute(f"CREATE OR REPLACE TEMP VIEW standing AS SELECT * FROM {context.relation([old], units.EVENTS)}")
-    con.execute(f"CREATE OR REPLACE TEMP TABLE arrivals AS {_arrivals(paths)}", {"start": slot, "end": slot + timedelta(minutes=minutes)})
+    good = f"""
+        SELECT * FROM {engine.raw_relation(paths)} WHERE reject_reason IS NULL
+        AND event_time >= TIMESTAMPTZ '{start.isoformat()}' AND event_time < TIMESTAMPTZ '{end.isoformat()}'"""
+    if end - start == context.slot_length:  # a tick opens its many small objects once; of many slots the bytes go by and are kept nowhere
+        con.execute(f"CREATE OR REPLACE TEMP TABLE arrived AS {good}")
+        good = "SELECT * FROM arrived"
+    con.execute(f"CREATE OR REPLACE TEMP VIEW arrivals AS {good}")
     models = engine.REFERENCE / "device_models.csv"
     con.execute(f"CREATE OR REPLACE TEMP TABLE device_models AS SELECT * FROM read_csv('{models}', header = true, all_varchar = true)")
-    table = context.typed(context.rows(context.sql("events"), {}), units.EVENTS).sort_by([(name, "ascending") for name in ORDER])
-    offsets = dict(facts.get("offsets", {}))
-    for raw in new:
-        offsets[raw.chain.label] = max(raw.end, offsets.get(raw.chain.label, 0))
-    promised = sum(raw.event_slots[slot] for raw in new)
-    read = sum(engine.scalar(con, f"SELECT count(*) FROM {name}") for name in ("arrivals", "standing"))
-    times = table["event_time"]
-    return Candidate(
-        table,
-        {
-            **context.made_by,
-            "reference": engine.reference_version(),
-            "offsets": offsets,
-            "rows_in": facts.get("rows_in", 0) + promised,
-            "duplicates": facts.get("duplicates", 0) + read - table.num_rows,
-            "min_event_time": times[0].as_py().isoformat() if table.num_rows else None,
-            "max_event_time": times[-1].as_py().isoformat() if table.num_rows else None,
-            "newest_received_at": _newest(con, facts),
-            **_unfit(context, facts),
-        },
-    )
 
 
-def _unfit(context: TableContext, facts: dict[str, Any]) -> dict[str, Any]:
-    """`unfit`: promoted column -> records whose properties hold a value that does not fit its type (R11)."""
+def _counted(context: TableContext) -> dict[datetime, dict[str, Any]]:
+    """Slot -> what its arrivals are: `rows`, `newest` received_at, and promoted column -> records that do not fit its type (R11)."""
     columns = [column for column in context.model.columns.values() if not column.built_in]
-    if not columns:
-        return {}
-    counts = ", ".join(f"count(*) FILTER ({rendering.unfit(column, 'properties')})" for column in columns)
-    found = context.con.execute(f"SELECT {counts} FROM arrivals").fetchall()[0]
-    before = facts.get("unfit", {})
-    return {"unfit": {column.name: count + before.get(column.name, 0) for column, count in zip(columns, found, strict=True)}}
+    unfit = "".join(f", count(*) FILTER ({rendering.unfit(column, 'properties')})" for column in columns)
+    slot = f"epoch_us(event_time) // CAST({context.slot_us} AS BIGINT)"
+    found = context.con.execute(f"SELECT {slot} AS slot, count(*), max(received_at){unfit} FROM arrivals GROUP BY slot").fetchall()
+    return {
+        slices.slot_of(number, context.format.slot_minutes): {
+            "rows": rows,
+            "newest": newest.isoformat(),
+            "unfit": dict(zip((column.name for column in columns), counts, strict=True)),
+        }
+        for number, rows, newest, *counts in found
+    }
 
 
-def _arrivals(paths: list[Path]) -> str:
-    return f"""
-        SELECT * FROM {engine.raw_relation(paths)}
-        WHERE reject_reason IS NULL AND event_time >= $start AND event_time < $end
-    """
-
-
-def _newest(con: Any, facts: dict[str, Any]) -> str | None:
-    newest = engine.scalar(con, "SELECT max(received_at) FROM arrivals")
-    found = [instant for instant in (newest and newest.isoformat(), facts.get("newest_received_at")) if instant]
-    return max(found, key=datetime.fromisoformat, default=None)
+def _facts(
+    context: TableContext,
+    slot: datetime,
+    raw: Sequence[RawFile],
+    table: pa.Table,
+    counted: Mapping[str, Any],
+    known: int,
+    before: Mapping[str, Any],
+) -> dict[str, Any]:
+    """What the footer says of rows made from these raw objects and from `known` rows that stood, whose footer is `before`."""
+    offsets = dict(before.get("offsets", {}))
+    for item in raw:
+        offsets[item.chain.label] = max(item.end, offsets.get(item.chain.label, 0))
+    newest = [instant for instant in (counted.get("newest"), before.get("newest_received_at")) if instant]
+    unfit = {name: count + before.get("unfit", {}).get(name, 0) for name, count in counted.get("unfit", {}).items()}
+    times = table["event_time"]
+    return {
+        **context.made_by,
+        "reference": engine.reference_version(),
+        "offsets": offsets,
+        "rows_in": before.get("rows_in", 0) + sum(item.event_slots[slot] for item in raw),
+        "duplicates": before.get("duplicates", 0) + counted.get("rows", 0) + known - table.num_rows,
+        "min_event_time": times[0].as_py().isoformat() if table.num_rows else None,
+        "max_event_time": times[-1].as_py().isoformat() if table.num_rows else None,
+        "newest_received_at": max(newest, key=datetime.fromisoformat, default=None),
+        **({"unfit": unfit} if unfit else {}),
+    }

@@ -13,15 +13,22 @@ day automated that neither makes alone, and then only the second comparison sees
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from engagement.lake import Entry
-from engagement.tables import engine, schemas, units
+from engagement.tables import bulk, schemas, slices, units
 from engagement.tables.context import TableContext
 from engagement.tables.objects import Candidate, Outcome, provenance, publish
 
+if TYPE_CHECKING:
+    import pyarrow as pa
+
 LOCK = "session-fragments"
+ROWS_AT_ONCE = 2_000_000
+"""Events that one query of a rebuild reads; the lock is held so long."""
 
 
 def refresh(context: TableContext, slot: datetime, *, rebuild: bool = False) -> Outcome:
@@ -29,78 +36,169 @@ def refresh(context: TableContext, slot: datetime, *, rebuild: bool = False) -> 
     events = context.lake.stat(units.slot_key(units.EVENTS, slot))
 
     def build(old: Entry | None) -> Candidate | None:
-        facts = context.footers.of(old)
-        if events is None:
+        if events is None or (not rebuild and _same_inputs(context, events, old)):
             return None
-        same_inputs = facts.get("events") == events.version and not context.is_outdated(facts)
-        if same_inputs and not rebuild:
-            return None
-        candidate = _candidate(context, slot, events, old, facts)
-        return None if same_inputs and not engine.scalar(context.con, "SELECT count(*) FROM changed_owners") else candidate
+        return _candidates(context, {slot: events}, {slot: old}).get(slot)
 
     with context.lake.lock(LOCK):
         return publish(context.lake, units.slot_key(units.FRAGMENTS, slot), build)
 
 
-def _candidate(context: TableContext, slot: datetime, events: Entry, old: Entry | None, facts: dict[str, Any]) -> Candidate:
-    con = context.con
-    source = context.footers.of(events)
-    con.execute(f"CREATE OR REPLACE TEMP VIEW slot_events AS SELECT * FROM {context.relation([events], units.EVENTS, place=True)}")
-    rows = context.rows(context.sql("fragments"), context.session_rule | {"slot_us": context.slot_us})
-    table = context.typed(rows, units.FRAGMENTS)
-    con.register("new_fragments", table)
-    con.execute(f"CREATE OR REPLACE TEMP TABLE old_fragments AS SELECT * FROM {context.relation([old], units.FRAGMENTS)}")
-    affected, of_model = _affected(context, slot, same_model=old is None or facts.get("model") == context.model.digest)
-    named = {
-        "affects": _texts(affected | _pending(context, old, facts, "affects")),
+def rebuild(context: TableContext, slots: Sequence[datetime]) -> bulk.Results:
+    """Make these slots anew from their events objects, many by one query; slots without one are left."""
+    notes: dict[datetime, Entry | None] = {}
+    weight = {slot: int(context.footers.of(entry)["rows"]) for slot, entry in bulk.note(context, units.EVENTS, slots).items() if entry}
+
+    def make(batch: Sequence[datetime]) -> dict[datetime, Candidate]:
+        notes.update(bulk.note(context, units.FRAGMENTS, batch))
+        events = {slot: entry for slot, entry in bulk.note(context, units.EVENTS, batch).items() if entry}
+        return _candidates(context, events, notes) if events else {}
+
+    batches = bulk.batches_of(slots, weight, ROWS_AT_ONCE)
+    return bulk.rebuild(
+        context, units.FRAGMENTS, batches, notes, make, lambda slot: refresh(context, slot, rebuild=True), lambda: context.lake.lock(LOCK)
+    )
+
+
+def _same_inputs(context: TableContext, events: Entry, old: Entry | None) -> bool:
+    facts = context.footers.of(old)
+    return facts.get("events") == events.version and not context.is_outdated(facts)
+
+
+def _candidates(context: TableContext, events: Mapping[datetime, Entry], notes: bulk.Notes) -> dict[datetime, Candidate]:
+    """Candidates of the slots that need a new object; what they name is true once all of them are published."""
+    sources = {slot: context.footers.of(entry) for slot, entry in events.items()}  # before the rows: these may then be newer, never older
+    relation = context.relation(events.values(), units.EVENTS, place=True)
+    context.con.execute(f"CREATE OR REPLACE TEMP VIEW slot_events AS SELECT * FROM {relation}")
+    found = context.rows(context.sql("fragments"), context.session_rule | {"slot_us": context.slot_us})
+    rows = context.typed(found, units.FRAGMENTS).add_column(0, "slot", found["slot"])
+    old = {slot: notes[slot] for slot in events}
+    changes = _changes(context, rows, old)
+    tables = slices.cut(rows, "slot")
+    made: dict[datetime, Candidate] = {}
+    for slot, entry in events.items():
+        number = slices.number_of(slot, context.format.slot_minutes)
+        if number in changes.slots or not _same_inputs(context, entry, old[slot]):
+            facts = _facts(context, entry, sources[slot], _names(context, old[slot], changes, number))
+            made[slot] = Candidate(context.typed(tables.get(number), units.FRAGMENTS), facts)
+    return made
+
+
+def _facts(context: TableContext, events: Entry, source: Mapping[str, Any], named: Mapping[str, list[str]]) -> dict[str, Any]:
+    times = {name: source[name] for name in ("min_event_time", "max_event_time")}
+    return {**context.made_by, "events": events.version, **named, **provenance([source]), **times}
+
+
+def _names(context: TableContext, old: Entry | None, changes: _Changes, slot: int) -> dict[str, list[str]]:
+    """`affects` and `affects_facts` of a slot's new object: what it changes, and what its old one names and sessions have not taken up."""
+    facts = context.footers.of(old)
+    always, of_model = changes.named(slot, same_model=old is None or facts.get("model") == context.model.digest)
+    return {
+        "affects": _texts(always | _pending(context, old, facts, "affects")),
         "affects_facts": _texts(of_model | _pending(context, old, facts, "affects_facts")),
     }
-    times = {name: source[name] for name in ("min_event_time", "max_event_time")}
-    return Candidate(table, {**context.made_by, "events": events.version, **named, **provenance([source]), **times})
+
+
+@dataclass(frozen=True, slots=True)
+class _Changes:
+    """What new fragments of some slots, all published, change, by slot number.
+
+    A slot names those sessions of its own changed owners that differ and lie across it. Where an owner began or ceased to
+    be automated, which moves cuts far from the events that did it, it names all that differ within its reach (R7). So a
+    session that differs is named by every slot that had a part in it, and one that does not by none.
+    """
+
+    slots: set[int]
+    """Slots whose fragments differ."""
+    affected: Mapping[int, set[datetime]]
+    """Slot -> start slots of sessions that differ."""
+    built_in: Mapping[int, set[datetime]]
+    """The same, where they differ in what no model declares."""
+
+    def named(self, slot: int, *, same_model: bool) -> tuple[set[datetime], set[datetime]]:
+        """What the slot names for every session, and for sessions of the present model alone."""
+        affected, always = self.affected.get(slot, set()), self.built_in.get(slot, set())
+        return (affected, set()) if same_model else (always, affected - always)
+
+
+def _changes(context: TableContext, rows: pa.Table, old: Mapping[datetime, Entry | None]) -> _Changes:
+    con, minutes = context.con, context.format.slot_minutes
+    number = f"epoch_us(started_at) // CAST({context.slot_us} AS BIGINT)"
+    con.register("new_fragments", rows)
+    con.execute(f"""
+        CREATE OR REPLACE TEMP VIEW old_fragments AS
+        SELECT {number} AS slot, * FROM {context.relation(old.values(), units.FRAGMENTS)}""")
+    con.execute("""
+        CREATE OR REPLACE TEMP TABLE changed_owners AS
+        SELECT DISTINCT slot, user_id, client_id FROM (
+            (SELECT * FROM new_fragments EXCEPT SELECT * FROM old_fragments)
+            UNION ALL BY NAME (SELECT * FROM old_fragments EXCEPT SELECT * FROM new_fragments)
+        )""")
+    near = {slot for first in {units.floor_day(slot) for slot in old} for slot in units.reach(first, minutes)} - old.keys()
+    others = [context.lake.stat(units.slot_key(units.FRAGMENTS, slot)) for slot in sorted(near)]
+    same = "o.user_id = f.user_id AND o.client_id IS NOT DISTINCT FROM f.client_id"
+    con.execute(f"""
+        CREATE OR REPLACE TEMP TABLE other_fragments AS
+        SELECT f.* FROM {context.relation(others, units.FRAGMENTS)} AS f SEMI JOIN changed_owners AS o ON {same}""")
+    for age in ("old", "new"):
+        con.execute(f"""
+            CREATE OR REPLACE TEMP TABLE reach_fragments AS SELECT * FROM other_fragments UNION ALL BY NAME
+            SELECT f.* EXCLUDE (slot) FROM {age}_fragments AS f SEMI JOIN changed_owners AS o ON {same}""")
+        con.execute(f"CREATE OR REPLACE TEMP TABLE {age}_sessions AS {context.sql('sessions')}", context.session_rule)
+    slots = {int(slot) for (slot,) in con.execute("SELECT DISTINCT slot FROM changed_owners").fetchall()}
+    built_in = [name for name, column in schemas.columns(units.SESSIONS, context.model).items() if column.built_in]
+    affected = _named_by_slot(context, "*")
+    return _Changes(slots, affected, affected if _all_built_in(context) else _named_by_slot(context, ", ".join(built_in)))
+
+
+def _all_built_in(context: TableContext) -> bool:
+    return all(column.built_in for column in schemas.columns(units.SESSIONS, context.model).values())
+
+
+def _named_by_slot(context: TableContext, columns: str) -> dict[int, set[datetime]]:
+    """Changed slot -> start slots of sessions of its changed owners that differ in these columns, and in which it had a part."""
+    found = context.con.execute(
+        f"""
+        WITH
+        -- one row per session that differs
+        differing AS (
+            SELECT * FROM (
+                (SELECT {columns} FROM new_sessions EXCEPT SELECT {columns} FROM old_sessions)
+                UNION ALL BY NAME (SELECT {columns} FROM old_sessions EXCEPT SELECT {columns} FROM new_sessions)
+            )
+        ),
+
+        -- one row per owner and start slot: how far its sessions reach, and whether the owner was or is automated on a day
+        starts AS (
+            SELECT
+                user_id,
+                CASE WHEN $by_client THEN client_session_ids[1] END AS client_id,
+                epoch_us(started_at) // CAST($slot_us AS BIGINT) AS start,
+                min(epoch_us(started_at)) - CAST($gap_us AS BIGINT) AS first_us,
+                max(epoch_us(ended_at)) + CAST($gap_us AS BIGINT) AS last_us,
+                bool_or(bool_or(is_automated)) OVER (PARTITION BY user_id, client_id) AS is_automated
+            FROM differing
+            GROUP BY user_id, client_id, start
+        )
+
+        -- one row per changed slot and start slot: the session lies across the slot, or cuts at midnights came or went
+        SELECT DISTINCT o.slot AS slot, s.start AS start
+        FROM changed_owners AS o
+        JOIN starts AS s ON s.user_id = o.user_id AND s.client_id IS NOT DISTINCT FROM o.client_id
+        WHERE (s.last_us >= o.slot * CAST($slot_us AS BIGINT) AND s.first_us < (o.slot + 1) * CAST($slot_us AS BIGINT))
+            OR (s.is_automated AND abs(
+                s.start * CAST($slot_us AS BIGINT) // 86400000000 - o.slot * CAST($slot_us AS BIGINT) // 86400000000
+            ) <= 1)""",
+        context.session_rule | {"slot_us": context.slot_us},
+    ).fetchall()
+    named: dict[int, set[datetime]] = {}
+    for slot, start in found:
+        named.setdefault(slot, set()).add(slices.slot_of(start, context.format.slot_minutes))
+    return named
 
 
 def _texts(slots: set[datetime]) -> list[str]:
     return sorted(slot.isoformat() for slot in slots)
-
-
-def _affected(context: TableContext, slot: datetime, *, same_model: bool) -> tuple[set[datetime], set[datetime]]:
-    """Start slots of sessions that differ between the old and the new fragments of this slot.
-
-    Where the old ones were made under another model, those that differ in what the model declares alone come apart.
-    """
-    con, minutes = context.con, context.format.slot_minutes
-    con.execute("""
-        CREATE OR REPLACE TEMP TABLE changed_owners AS
-        SELECT DISTINCT user_id, client_id FROM (
-            (SELECT * FROM new_fragments EXCEPT SELECT * FROM old_fragments)
-            UNION ALL (SELECT * FROM old_fragments EXCEPT SELECT * FROM new_fragments)
-        )""")
-    others = [context.lake.stat(units.slot_key(units.FRAGMENTS, other)) for other in units.reach(slot, minutes) if other != slot]
-    con.execute(f"""
-        CREATE OR REPLACE TEMP TABLE other_fragments AS
-        SELECT f.* FROM {context.relation(others, units.FRAGMENTS)} AS f
-        SEMI JOIN changed_owners AS o ON o.user_id = f.user_id AND o.client_id IS NOT DISTINCT FROM f.client_id""")
-    for age in ("old", "new"):
-        con.execute(f"""
-            CREATE OR REPLACE TEMP TABLE reach_fragments AS SELECT * FROM other_fragments UNION ALL
-            SELECT f.* FROM {age}_fragments AS f
-            SEMI JOIN changed_owners AS o ON o.user_id = f.user_id AND o.client_id IS NOT DISTINCT FROM f.client_id""")
-        con.execute(f"CREATE OR REPLACE TEMP TABLE {age}_sessions AS {context.sql('sessions')}", context.session_rule)
-    affected = _starts_that_differ(context, "*")
-    if same_model:
-        return affected, set()
-    built_in = [name for name, column in schemas.columns(units.SESSIONS, context.model).items() if column.built_in]
-    always = _starts_that_differ(context, ", ".join(built_in))
-    return always, affected - always
-
-
-def _starts_that_differ(context: TableContext, columns: str) -> set[datetime]:
-    starts = context.con.execute(f"""
-        SELECT DISTINCT started_at FROM (
-            (SELECT {columns} FROM new_sessions EXCEPT SELECT {columns} FROM old_sessions)
-            UNION ALL (SELECT {columns} FROM old_sessions EXCEPT SELECT {columns} FROM new_sessions)
-        )""").fetchall()
-    return {units.floor_slot(start, context.format.slot_minutes) for (start,) in starts}
 
 
 def _pending(context: TableContext, old: Entry | None, facts: dict[str, Any], name: str) -> set[datetime]:

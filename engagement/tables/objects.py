@@ -102,19 +102,48 @@ def publish(lake: Lake, key: str, build: Callable[[Entry | None], Candidate | No
             except Held as verdict:
                 return Outcome(key, 0, old.size if old else 0, False, held=str(verdict))
             if candidate is None:
-                facts = Footers(lake).of(old)
-                return Outcome(key, int(facts.get("rows", 0)), old.size if old else 0, False, facts)
-            facts = {"code": CODE_VERSION, "rows": candidate.table.num_rows, **candidate.facts}
-            data = encode(candidate.table, facts)
-            if old and old.size == len(data) and lake.read(key) == data:
-                return Outcome(key, candidate.table.num_rows, old.size, False, facts)
+                return unchanged(lake, key, old)
+            facts, data = _encoded(candidate)
             try:
-                entry = lake.replace(key, data, old)
+                return _replace(lake, key, old, facts, data)
             except Changed:
                 continue
-            return Outcome(key, candidate.table.num_rows, entry.size, True, facts)
     msg = f"{key}: replaced by other writers {ATTEMPTS} times in a row"
     raise TransientError(msg)
+
+
+def publish_made(lake: Lake, key: str, old: Entry | None, candidate: Candidate) -> Outcome | None:
+    """Replace one unit's object by a candidate made while `old` lay there; None where another writer was faster.
+
+    `old` must have been noted before the inputs were listed (R4). The lock is held for the comparison and the rename
+    alone: whoever holds it from listing to rename is never overwritten, for then `old` lies there no more.
+    """
+    facts, data = _encoded(candidate)
+    with lake.lock(key):
+        if lake.stat(key) != old:
+            return None
+        try:
+            return _replace(lake, key, old, facts, data)
+        except Changed:
+            return None
+
+
+def unchanged(lake: Lake, key: str, old: Entry | None) -> Outcome:
+    """What became of a unit that had not to be made anew."""
+    facts = Footers(lake).of(old)
+    return Outcome(key, int(facts.get("rows", 0)), old.size if old else 0, False, facts)
+
+
+def _encoded(candidate: Candidate) -> tuple[dict[str, Any], bytes]:
+    facts = {"code": CODE_VERSION, "rows": candidate.table.num_rows, **candidate.facts}
+    return facts, encode(candidate.table, facts)
+
+
+def _replace(lake: Lake, key: str, old: Entry | None, facts: dict[str, Any], data: bytes) -> Outcome:
+    if old and old.size == len(data) and lake.read(key) == data:
+        return Outcome(key, facts["rows"], old.size, False, facts)
+    entry = lake.replace(key, data, old)
+    return Outcome(key, facts["rows"], entry.size, True, facts)
 
 
 def encode(table: pa.Table, facts: dict[str, Any]) -> bytes:

@@ -9,16 +9,19 @@ from collections.abc import Sequence
 from datetime import datetime
 from itertools import groupby
 
-from engagement.tables import activity, big_table, events, fragments, sessions, units, waits
+from engagement.tables import activity, big_table, bulk, events, fragments, sessions, units, waits
 from engagement.tables.context import TableContext
 
 
 def hours(context: TableContext, wanted: Sequence[datetime], *, rebuild: bool = False) -> None:
     """Refresh (or rebuild from raw) every table of these hours."""
     slots = [slot for hour in wanted for slot in units.slots_of(hour, context.format.slot_minutes)]
-    for step in (events.refresh, fragments.refresh, activity.refresh, sessions.refresh):
+    for table in (events, fragments, activity, sessions):
+        if rebuild:
+            bulk.required(table.rebuild(context, slots))
+            continue
         for slot in slots:
-            step(context, slot, rebuild=rebuild)
+            table.refresh(context, slot)
     for day, found in groupby(sorted(wanted), key=lambda hour: hour.date()):
         big_table.refresh_hours(context, day, list(found), rebuild=rebuild)
 

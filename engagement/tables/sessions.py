@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from datetime import datetime, timedelta
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
 
 from engagement.lake import Entry
-from engagement.tables import units
+from engagement.tables import bulk, slices, units
 from engagement.tables.context import TableContext
 from engagement.tables.objects import CODE_VERSION, Candidate, Outcome, provenance, publish, read_rows
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+FRAGMENTS_AT_ONCE = 500_000
+"""Fragments whose sessions one query of a rebuild makes; it reads those of the days before and after too."""
 
 
 def is_stale(slot: datetime, sessions: Mapping[str, Any], fragments: Mapping[str, tuple[str, Mapping[str, Any]]]) -> bool:
@@ -38,22 +44,41 @@ def refresh(context: TableContext, slot: datetime, *, rebuild: bool = False) -> 
     """Bring one slot of sessions up to the fragments in its reach; raises as `objects.publish`."""
 
     def build(old: Entry | None) -> Candidate | None:
-        reach = fragments_in_reach(context, slot)
-        seen = {entry.key: (entry.version, context.footers.of(entry)) for entry in reach}
-        stale = is_stale(slot, context.footers.of(old), seen) or (old is not None and context.is_outdated(context.footers.of(old)))
-        something = old is not None or _own(reach, slot) is not None  # a slot without fragments has no session to hold
-        if not something or not (rebuild or stale):
+        reach = _Reach(context, slot)
+        if not reach.needs(slot, old, rebuild=rebuild):
             return None
-        table = _stitched(context, slot, reach)
-        if old and not stale and read_rows(context.lake, old).equals(table):
-            return None  # a rebuild that changes no row leaves the object, though fragments far away have new versions
-        times = {name: context.footers.of(_own(reach, slot)).get(name) for name in ("min_event_time", "max_event_time")}
-        made_from = {"fragments": {entry.key: entry.version for entry in reach}, **provenance(facts for _, facts in seen.values()), **times}
-        candidate = Candidate(table, {**context.made_by, **made_from})
-        context.judge(context, units.SESSIONS, candidate)
+        rows = _stitched(context, slot, slot + context.slot_length, reach.entries, reach.of(slot))
+        candidate = reach.candidate(slot, old, rows)
+        if candidate:
+            context.judge(context, units.SESSIONS, candidate)
         return candidate
 
     return publish(context.lake, units.slot_key(units.SESSIONS, slot), build)
+
+
+def rebuild(context: TableContext, slots: Sequence[datetime]) -> bulk.Results:
+    """Make these slots anew from the fragments in their reach, many by one query; slots without any are left."""
+    notes = bulk.note(context, units.SESSIONS, slots)
+    fragments = bulk.note(context, units.FRAGMENTS, slots)
+    weight = {slot: int(context.footers.of(entry)["rows"]) for slot, entry in fragments.items() if entry}
+
+    def make(batch: Sequence[datetime]) -> dict[datetime, Candidate]:
+        reaches = {day: _Reach(context, day) for day in {units.floor_day(slot) for slot in batch}}
+        needed = [slot for slot in batch if reaches[units.floor_day(slot)].needs(slot, notes[slot], rebuild=True)]
+        if not needed:
+            return {}
+        entries = {entry.key: entry for reach in reaches.values() for entry in reach.entries}
+        rows = _stitched(context, needed[0], needed[-1] + context.slot_length, list(entries.values()), None)
+        found = slices.cut(rows, "slot")
+        made = {}
+        for slot in needed:
+            own = found.get(slices.number_of(slot, context.format.slot_minutes), rows.slice(0, 0))
+            if candidate := reaches[units.floor_day(slot)].candidate(slot, notes[slot], own):
+                made[slot] = candidate
+        return made
+
+    batches = bulk.batches_of(slots, weight, FRAGMENTS_AT_ONCE)
+    return bulk.rebuild(context, units.SESSIONS, batches, notes, make, lambda slot: refresh(context, slot, rebuild=True))
 
 
 def fragments_in_reach(context: TableContext, slot: datetime, stat: Callable[[str], Entry | None] | None = None) -> list[Entry]:
@@ -63,18 +88,48 @@ def fragments_in_reach(context: TableContext, slot: datetime, stat: Callable[[st
     return [entry for key in keys if (entry := stat(key))]
 
 
-def _own(reach: list[Entry], slot: datetime) -> Entry | None:
-    """The slot's own fragments object."""
-    return next((entry for entry in reach if units.slot_of_key(entry.key) == slot), None)
+class _Reach:
+    """The fragments that the sessions of one UTC day depend on, in the versions noted before their rows are read."""
+
+    def __init__(self, context: TableContext, instant: datetime) -> None:
+        self._context = context
+        self.entries = fragments_in_reach(context, instant)
+        self._seen = {entry.key: (entry.version, context.footers.of(entry)) for entry in self.entries}
+        self._own = {units.slot_of_key(entry.key): entry for entry in self.entries}
+        versions = {key: version for key, (version, _) in self._seen.items()}
+        self._made_from = {"fragments": versions, **provenance(facts for _, facts in self._seen.values())}
+
+    def of(self, slot: datetime) -> Entry | None:
+        """The slot's own fragments object."""
+        return self._own.get(slot)
+
+    def needs(self, slot: datetime, old: Entry | None, *, rebuild: bool) -> bool:
+        """Whether the slot's sessions are to be made; a slot without fragments has no session to hold."""
+        return (old is not None or slot in self._own) and (rebuild or self._is_stale(slot, old))
+
+    def candidate(self, slot: datetime, old: Entry | None, rows: pa.Table) -> Candidate | None:
+        """The slot's new object; None where a rebuild changed no row, though fragments far away have new versions."""
+        table = self._context.typed(rows, units.SESSIONS)
+        if old and not self._is_stale(slot, old) and read_rows(self._context.lake, old).equals(table):
+            return None
+        own = self._context.footers.of(self.of(slot))
+        times = {name: own.get(name) for name in ("min_event_time", "max_event_time")}
+        return Candidate(table, {**self._context.made_by, **self._made_from, **times})
+
+    def _is_stale(self, slot: datetime, old: Entry | None) -> bool:
+        facts = self._context.footers.of(old)
+        return is_stale(slot, facts, self._seen) or (old is not None and self._context.is_outdated(facts))
 
 
-def _stitched(context: TableContext, slot: datetime, reach: list[Entry]) -> Any:
-    con = context.con
-    start, end = slot, slot + timedelta(minutes=context.format.slot_minutes)
-    con.execute(f"""
-        CREATE OR REPLACE TEMP TABLE reach_fragments AS
-        SELECT f.* FROM {context.relation(reach, units.FRAGMENTS)} AS f
-        SEMI JOIN {context.relation([_own(reach, slot)], units.FRAGMENTS)} AS o
-            ON o.user_id = f.user_id AND o.client_id IS NOT DISTINCT FROM f.client_id""")
-    query = f"SELECT * FROM ({context.sql('sessions')}) WHERE started_at >= $start AND started_at < $end ORDER BY started_at, session_key"
-    return context.table_of(query, context.session_rule | {"start": start, "end": end}, units.SESSIONS)
+def _stitched(context: TableContext, start: datetime, end: datetime, reach: list[Entry], own: Entry | None) -> pa.Table:
+    """Sessions that start in [start, end), by start, with the number of their `slot`; of the owners in `own` alone, if given."""
+    owners = ""
+    if own:
+        owners = f"""SEMI JOIN {context.relation([own], units.FRAGMENTS)} AS o
+            ON o.user_id = f.user_id AND o.client_id IS NOT DISTINCT FROM f.client_id"""
+    fragments = f"SELECT f.* FROM {context.relation(reach, units.FRAGMENTS)} AS f {owners}"
+    context.con.execute(f"CREATE OR REPLACE TEMP TABLE reach_fragments AS {fragments}")
+    query = f"""
+        SELECT epoch_us(started_at) // CAST($slot_us AS BIGINT) AS slot, * FROM ({context.sql("sessions")})
+        WHERE started_at >= $start AND started_at < $end ORDER BY started_at, session_key"""
+    return context.rows(query, context.session_rule | {"slot_us": context.slot_us, "start": start, "end": end})

@@ -6,6 +6,7 @@ Slots are numbered from 1970 on: `number_of(slot) = epoch // slot length`. Nothi
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -42,7 +43,7 @@ def cut(rows: pa.Table, key: str) -> dict[int, pa.Table]:
     return found
 
 
-def cut_by_time(rows: pa.Table, time: str, slot_minutes: int, order: list[str]) -> dict[int, pa.Table]:
+def cut_by_time(rows: pa.Table, time: str, slot_minutes: int, order: Sequence[str]) -> dict[int, pa.Table]:
     """The rows of each slot, told by a column of instants, sorted by the columns of `order`.
 
     Slot by slot: sorting a whole day at once would move all its bytes through fresh memory, at three times the cost.

@@ -1,0 +1,137 @@
+"""Many units in one pass: what a rebuild of whole days is made of. Which rows, the tables' own modules say.
+
+A pass notes what lies under each key, makes the candidates of a batch of slots by one query, has the gates judge
+each, and publishes them in threads (compression and fsync wait for no interpreter lock). A unit that a gate holds, that
+another writer replaced meanwhile, or whose batch could not be made holds no other: the last two are made anew one by one.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
+from datetime import datetime
+
+from engagement.errors import EngagementError
+from engagement.lake import Entry
+from engagement.tables import units
+from engagement.tables.context import TableContext
+from engagement.tables.objects import Candidate, Held, Outcome, publish_made, unchanged
+
+WRITERS = 4
+"""Threads that publish; more than cores, because each waits for the disk."""
+WAITING = 8
+"""Candidates on their way to the disk at most: they hold memory."""
+
+Notes = Mapping[datetime, Entry | None]
+"""Slot -> what lay under its key when the pass began."""
+Results = dict[datetime, Outcome | Exception]
+"""Slot -> what became of it. An exception is this slot's alone."""
+
+
+def rebuild(
+    context: TableContext,
+    table: str,
+    batches: Iterable[Sequence[datetime]],
+    notes: Notes,
+    make: Callable[[Sequence[datetime]], Mapping[datetime, Candidate]],
+    one: Callable[[datetime], Outcome],
+    locked: Callable[[], AbstractContextManager[None]] = nullcontext,
+) -> Results:
+    """Make and publish all slots of the batches; `make` leaves out those that need no new object, `one` makes a single slot.
+
+    `notes` may be filled by `make`; `locked` is held from there to the batch's last put. Never raises for what is in a unit.
+    """
+    results: Results = {}
+    alone: list[datetime] = []
+    with ThreadPoolExecutor(WRITERS) as pool:
+        for batch in batches:
+            with locked():
+                try:
+                    candidates = make(batch)
+                except Exception:  # noqa: BLE001 - one by one it shows whose fault it is
+                    alone += batch
+                    continue
+                _publish(context, table, _judged(context, table, candidates, results), notes, pool, results)
+            for slot in batch:
+                if slot not in candidates:
+                    results[slot] = unchanged(context.lake, units.slot_key(table, slot), notes[slot])
+            alone += [slot for slot in batch if slot not in results]
+    for slot in alone:
+        try:
+            results[slot] = one(slot)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the other units are published all the same
+            results[slot] = error
+    return dict(sorted(results.items()))
+
+
+def note(context: TableContext, table: str, slots: Iterable[datetime]) -> Notes:
+    """What lies under the slots' keys now; to be taken before the inputs are listed (R4)."""
+    return {slot: context.lake.stat(units.slot_key(table, slot)) for slot in slots}
+
+
+def batches_of(slots: Iterable[datetime], weight: Mapping[datetime, int], most: int) -> list[list[datetime]]:
+    """Slots in order, cut into batches no heavier than `most` each; a slot that is heavier stands alone."""
+    found: list[list[datetime]] = []
+    heavy = 0
+    for slot in sorted(slots):
+        if not found or heavy + weight.get(slot, 0) > most:
+            found.append([])
+            heavy = 0
+        found[-1].append(slot)
+        heavy += weight.get(slot, 0)
+    return found
+
+
+def required(results: Results) -> dict[datetime, Outcome]:
+    """The outcomes; raises the first unit's error where there is one."""
+    for result in results.values():
+        if isinstance(result, Exception):
+            raise result
+    return {slot: result for slot, result in results.items() if isinstance(result, Outcome)}
+
+
+def _judged(
+    context: TableContext, table: str, candidates: Mapping[datetime, Candidate], results: Results
+) -> Iterator[tuple[datetime, Candidate]]:
+    for slot, candidate in candidates.items():
+        try:
+            context.judge(context, table, replace(candidate, hour=units.floor_hour(slot)))
+        except Held as verdict:
+            key = units.slot_key(table, slot)
+            old = context.lake.stat(key)
+            results[slot] = Outcome(key, 0, old.size if old else 0, False, held=str(verdict))
+        except Exception:  # noqa: BLE001, S112 - without a result it is made anew alone, where this shows again
+            continue
+        else:
+            yield slot, candidate
+
+
+def _publish(
+    context: TableContext,
+    table: str,
+    candidates: Iterable[tuple[datetime, Candidate]],
+    notes: Notes,
+    pool: ThreadPoolExecutor,
+    results: Results,
+) -> None:
+    """Publish in threads; a slot that another writer replaced, or whose put failed, gets no result here."""
+    under_way: deque[tuple[datetime, Future[Outcome | None]]] = deque()
+
+    def settle(most: int) -> None:
+        while len(under_way) > most:
+            slot, future = under_way.popleft()
+            try:
+                outcome = future.result()
+            except EngagementError as error:  # the store refused: to try again one by one would only fail slower
+                results[slot] = error
+            else:
+                if outcome is not None:
+                    results[slot] = outcome
+
+    for slot, candidate in candidates:
+        under_way.append((slot, pool.submit(publish_made, context.lake, units.slot_key(table, slot), notes[slot], candidate)))
+        settle(WAITING)
+    settle(0)
