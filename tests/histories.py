@@ -40,6 +40,7 @@ LOGS = (
     ("session", "0a" * 16, 0),
     ("install", "17" * 16, 0),
     ("view_notification", "ab" * 16, 0),
+    ("import", "1a" * 32, 0),  # a file of history: its id is the hash of its bytes
 )
 DELAYS = (timedelta(0), timedelta(milliseconds=1), timedelta(minutes=1), timedelta(hours=1), timedelta(hours=26))
 LATEST = 9
@@ -55,26 +56,26 @@ class _Sent:
     delay: timedelta
 
 
-def histories(gap_seconds: int = 1800, max_events: int = 24, automated: bool = True) -> st.SearchStrategy[list[RawEvent]]:
+def histories(gap_seconds: int = 1800, max_events: int = 24, automated_days: int = 2) -> st.SearchStrategy[list[RawEvent]]:
     """A log in arrival order: in each (topic, topic id, partition) offsets count from 0 and received_at never falls.
 
     Every event is acceptable: received at or after its own time, and less than 30 days after it.
 
     Args:
         gap_seconds: the session gap that times are clustered around.
-        max_events: how many events there may be besides copies and automated days.
-        automated: whether whole-day automated users may occur (48 events a day and user at the default gap).
+        max_events: how many events there may be besides copies, automated days and late bridges; bounds those too where it is small.
+        automated_days: how many days in a row a user may be automated (48 events a day at the default gap).
     """
-    return _history(timedelta(seconds=gap_seconds), max_events, automated)
+    return _history(timedelta(seconds=gap_seconds), max_events, automated_days)
 
 
 @st.composite
-def splits(draw: st.DrawFn, history: list[RawEvent], max_arrivals: int = 5) -> list[list[RawEvent]]:
-    """The log as successive arrivals: each takes the next records of every partition, sometimes none of them."""
+def splits(draw: st.DrawFn, history: list[RawEvent], max_arrivals: int = 5, min_arrivals: int = 1) -> list[list[RawEvent]]:
+    """The log as successive arrivals: each takes the next records of every partition, sometimes none of them; none is empty."""
     logs = defaultdict(list)
     for row in history:
         logs[log_of(row)].append(row)
-    arrivals: list[list[RawEvent]] = [[] for _ in range(draw(st.integers(1, max_arrivals)))]
+    arrivals: list[list[RawEvent]] = [[] for _ in range(draw(st.integers(min_arrivals, max_arrivals)))]
     for log in sorted(logs):
         rows = logs[log]
         cuts = sorted(draw(st.lists(st.integers(0, len(rows)), min_size=len(arrivals) - 1, max_size=len(arrivals) - 1)))
@@ -89,7 +90,7 @@ def log_of(row: RawEvent) -> tuple[str, str, int]:
 
 
 @st.composite
-def _history(draw: st.DrawFn, gap: timedelta, max_events: int, automated: bool) -> list[RawEvent]:
+def _history(draw: st.DrawFn, gap: timedelta, max_events: int, automated_days: int) -> list[RawEvent]:
     midnight = draw(st.sampled_from(MIDNIGHTS))
     logs = draw(st.lists(st.sampled_from(LOGS), min_size=1, max_size=3, unique=True))
     sent: list[_Sent] = []
@@ -98,10 +99,10 @@ def _history(draw: st.DrawFn, gap: timedelta, max_events: int, automated: bool) 
         if not draw(st.booleans()):
             break
     if draw(st.booleans()):
-        sent += draw(_late_bridge(midnight, gap, logs, first_number=100))
-    if automated and draw(st.booleans()):
-        sent += draw(_automated(midnight, gap, logs, first_number=1000))
-    for original in draw(st.lists(st.sampled_from(sent), max_size=4)):
+        sent += draw(_late_bridge(midnight, gap, logs, first_number=100, longest=max(3, min(10, max_events))))
+    if automated_days and draw(st.booleans()):
+        sent += draw(_automated(midnight, gap, logs, first_number=1000, most_days=automated_days))
+    for original in draw(st.lists(st.sampled_from(sent), max_size=min(4, max_events // 2))):
         sent.append(draw(_copy(original, logs)))
     for original in draw(st.lists(st.sampled_from(sent), max_size=2)):
         moved = original.event.event_time + draw(st.sampled_from((MICROSECOND, timedelta(hours=1), -MICROSECOND)))
@@ -199,11 +200,11 @@ def _next_moments(moment: datetime, gap: timedelta) -> list[datetime]:
 
 
 @st.composite
-def _late_bridge(draw: st.DrawFn, midnight: datetime, gap: timedelta, logs: list[tuple], first_number: int) -> list[_Sent]:
+def _late_bridge(draw: st.DrawFn, midnight: datetime, gap: timedelta, logs: list[tuple], *, first_number: int, longest: int) -> list[_Sent]:
     """Two sessions over several hours that the very last arrivals join, or extend backwards."""
     user_id = draw(st.sampled_from(USERS))
     end = midnight + draw(st.sampled_from((timedelta(hours=2), timedelta(hours=7), gap, timedelta(0))))
-    count = draw(st.integers(3, 10))
+    count = draw(st.integers(3, longest))
     late = draw(st.sets(st.integers(0, count - 1), min_size=1, max_size=2))
     sent = []
     for number in range(count):
@@ -214,13 +215,13 @@ def _late_bridge(draw: st.DrawFn, midnight: datetime, gap: timedelta, logs: list
 
 
 @st.composite
-def _automated(draw: st.DrawFn, midnight: datetime, gap: timedelta, logs: list[tuple], first_number: int) -> list[_Sent]:
-    """A user without a gap on one or two whole days, or with just one; sometimes going on into the neighbours.
+def _automated(draw: st.DrawFn, midnight: datetime, gap: timedelta, logs: list[tuple], *, first_number: int, most_days: int) -> list[_Sent]:
+    """A user without a gap on one or more whole days, or with just one; sometimes going on into the neighbours.
 
     Drawn as a pattern, not event by event: a day has at least 24 h / gap events.
     """
     user_id = draw(st.sampled_from(("bot", USERS[0])))
-    days = draw(st.integers(1, 2))
+    days = draw(st.integers(1, most_days))
     first_day = midnight + draw(st.sampled_from((-ONE_DAY, timedelta(0))))
     per_day = -(-ONE_DAY // gap)
     first = first_day + draw(st.sampled_from((timedelta(0), gap / 2, gap)))

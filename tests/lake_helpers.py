@@ -13,7 +13,7 @@ from oracle import RawEvent
 from engagement import settings as settings_module
 from engagement.contract import TimeWindow
 from engagement.raw import files, rows
-from engagement.raw.names import topic_chain
+from engagement.raw.names import IMPORT_TOPIC, import_chain, topic_chain
 from engagement.tables import views
 from engagement.tables.context import open_tables
 
@@ -50,7 +50,7 @@ def write(context, events: Iterable[RawEvent]) -> None:
     for event in events:
         by_chain.setdefault((event.kafka_topic, event.kafka_topic_id, event.kafka_partition), []).append(event)
     for where, found in by_chain.items():
-        chain = topic_chain(*where)
+        chain = import_chain(where[1]) if where[0] == IMPORT_TOPIC else topic_chain(*where)
         last = files.last_link(context.lake, chain)
         records = [rows.Record(event.kafka_offset, event.received_at, event.user_id.encode(), payload(event)) for event in found]
         batch = rows.build(rows.Coordinates(*where), records, window, context.format.slot_minutes)

@@ -17,6 +17,7 @@ MICROSECOND = timedelta(microseconds=1)
 ONE_DAY = timedelta(days=1)
 FIRST_FEW = 50
 RESERVED = ("ALL_DEVICES", "ALL_VERSIONS", "ALL_COUNTRIES", "OTHER")
+IMPORTED = "import"
 ALL_LEVELS = ("ALL_DEVICES", "ALL_VERSIONS", "ALL_COUNTRIES")
 
 
@@ -59,6 +60,11 @@ def sessions(rows: list[RawEvent], gap_seconds: int = 1800, mode: str = "gap") -
     """Every column of the `sessions` table except the path keys, by (started_at, user_id, session_key)."""
     found = [_session(part, gap_seconds, mode, is_automated=cut) for part, cut in _sessionize(dedupe(rows), gap_seconds, mode)]
     return sorted(found, key=lambda session: (session["started_at"], session["user_id"], session["session_key"]))
+
+
+def read_to(rows: list[RawEvent]) -> datetime | None:
+    """The newest received_at of a record that was not imported: a session is open while its open_until is not before it."""
+    return max((row.received_at for row in rows if row.kafka_topic != IMPORTED), default=None)
 
 
 def aggregates(rows: list[RawEvent], period: str, limit: int = 1000, gap_seconds: int = 1800, mode: str = "gap") -> list[dict]:

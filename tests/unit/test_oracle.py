@@ -496,9 +496,9 @@ class TestStrategies:
         assert len(together) == len(history)
 
     @LAW
-    @given(histories(automated=False, gap_seconds=600, max_events=5))
+    @given(histories(automated_days=0, gap_seconds=600, max_events=5))
     def test_histories_can_be_kept_small(self, history):
-        assert len(history) <= 5 + 10 + 4 + 2
+        assert len(history) <= 5 + 5 + 2 + 2
 
     @pytest.mark.filterwarnings("ignore:Generating overly large repr")
     @pytest.mark.parametrize(

@@ -208,7 +208,7 @@ def test_a_copy_that_changes_no_row_still_comes_to_rest(context):
 
 
 @settings(deadline=None, max_examples=2, suppress_health_check=list(HealthCheck), derandomize=True)
-@given(histories(max_events=5, automated=False))
+@given(histories(max_events=5, automated_days=0))
 def test_after_a_refresh_nothing_waits_and_another_publishes_nothing(history):
     folder = Path(tempfile.mkdtemp())
     try:
