@@ -7,12 +7,15 @@ from typing import Any
 from dagster import AssetDep, AssetsDefinition, BackfillPolicy, FreshnessPolicy, PartitionsDefinition, TableColumn, TableSchema, asset
 
 from engagement.tables import schemas
+from engagement.tables.model import Model
 
 LIVE_SLA = FreshnessPolicy.time_window(fail_window=timedelta(minutes=10), warn_window=timedelta(minutes=5))
 """Raw and hourly assets: refreshed about every minute while events arrive."""
 
 DAY_SLA = FreshnessPolicy.time_window(fail_window=timedelta(minutes=20), warn_window=timedelta(minutes=10))
 """Day rows: at most one run a minute, after the hours."""
+
+TABLE_NAME = "dagster/table_name"
 
 BACKFILL = BackfillPolicy.multi_run(max_partitions_per_run=24)
 """A backfill from the UI runs in chunks of a day of hours, each one contiguous range run."""
@@ -38,13 +41,19 @@ def table_asset(
         backfill_policy=BACKFILL,
         freshness_policy=sla,
         kinds={"duckdb", "parquet"},
-        metadata=column_schema(table),
+        metadata={TABLE_NAME: table},
     )
 
 
-def column_schema(table: str) -> dict[str, Any]:
+def with_columns(found: AssetsDefinition, model: Model) -> AssetsDefinition:
+    """The asset with its table's columns, as the declared model makes them, in its metadata."""
+    return found.map_asset_specs(lambda spec: spec.merge_attributes(metadata=column_schema(spec.metadata[TABLE_NAME], model)))
+
+
+def column_schema(table: str, model: Model) -> dict[str, Any]:
     """Asset metadata with the table's columns."""
     columns = [
-        TableColumn(name, schemas.DUCKDB_TYPES[column.kind], description=column.comment) for name, column in schemas.columns(table).items()
+        TableColumn(name, schemas.DUCKDB_TYPES[column.kind], description=column.comment)
+        for name, column in schemas.columns(table, model).items()
     ]
-    return {"dagster/column_schema": TableSchema(columns=columns), "dagster/table_name": table}
+    return {"dagster/column_schema": TableSchema(columns=columns)}

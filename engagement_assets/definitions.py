@@ -7,7 +7,9 @@ from datetime import date
 from dagster import Definitions, definitions, in_process_executor
 
 from engagement.lake import open_lake
+from engagement.tables import declared
 from engagement_assets import checks, engagement, events, jobs, partitions, raw, schedules, sessions
+from engagement_assets.common import with_columns
 from resources.tables import Tables
 from sensors.arrivals import arrivals_sensor
 
@@ -16,8 +18,10 @@ def build_definitions(history_start: date, tables: Tables) -> Definitions:
     """Fresh definitions for a lake whose history starts on this day."""
     cut = partitions.build(history_start)
     refresh_jobs, audit_job = jobs.jobs(), jobs.audit_job()
+    model = declared.load(tables.settings())
+    table_assets = [*events.assets(cut), *sessions.assets(cut), *engagement.assets(cut)]
     return Definitions(
-        assets=[*raw.specs(cut), *events.assets(cut), *sessions.assets(cut), *engagement.assets(cut)],
+        assets=[*raw.specs(cut), *(with_columns(asset, model) for asset in table_assets)],
         asset_checks=[*raw.checks(), *checks.checks(cut)],
         jobs=[*refresh_jobs, audit_job],
         schedules=schedules.schedules(audit_job),

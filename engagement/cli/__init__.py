@@ -23,6 +23,8 @@ COMMANDS = {
     "refresh": "engagement.cli.tables:refresh",
     "backfill": "engagement.cli.tables:backfill",
     "query": "engagement.cli.tables:query",
+    "tables": "engagement.cli.model:tables",
+    "sql": "engagement.cli.model:sql",
     "status": "engagement.cli.tables:status",
     "dead-letters": "engagement.cli.dead_letters:app",
     "settings": "engagement.cli.about:settings",

@@ -20,7 +20,7 @@ from engagement.dashboard.freshness import Consumer, Facts, Status
 from engagement.errors import EngagementError
 from engagement.lake import LAKE_JSON, Lake
 from engagement.settings import Settings
-from engagement.tables import units, waits
+from engagement.tables import declared, units, waits
 from engagement.tables.context import TableContext, open_tables
 from engagement.tables.objects import Footers
 from engagement.tables.views import open_views
@@ -73,7 +73,8 @@ def choices(settings: Settings, now: datetime) -> Mapping[str, tuple[str, ...]]:
     """Dimension -> its values today and yesterday, ALL first, then by events; ALL alone where the lake cannot be read."""
     try:
         if _has_lake(settings):
-            return _reading(settings, lambda con: _choices(con, now))
+            further = _further(settings)
+            return _reading(settings, lambda con: _choices(con, further, now))
     except _unreadable():
         pass
     return {name: (value,) for name, value in ALL.items()}
@@ -104,7 +105,7 @@ def snapshot(
             status = freshness.judge(facts_of(context, consumer), settings, now)
         if status.kind == "empty":
             return Snapshot(now, hour, status)
-        levels = {"device_type": device, "app_version": version, "country": country}
+        levels = _further(settings) | {"device_type": device, "app_version": version, "country": country}
         return _reading(settings, lambda con: _numbers(con, levels, now, status))
     except _unreadable() as error:
         return Snapshot(now, hour, freshness.failed(error))
@@ -177,7 +178,7 @@ def _numbers(con: duckdb.DuckDBPyConnection, levels: Mapping[str, str], now: dat
         previous_hour=hours.get(hour - units.HOUR, Numbers()),
         today=today,
         series=_series(hours, hour),
-        choices=_choices(con, now),
+        choices=_choices(con, {name: word for name, word in levels.items() if name not in ALL}, now),
     )
 
 
@@ -186,7 +187,7 @@ def _rows(con: duckdb.DuckDBPyConnection, levels: Mapping[str, str], now: dateti
     columns = ", ".join(MEASURES.values())
     found = con.execute(
         f"""SELECT year, month, day, hour, {columns} FROM daily_aggregates_with_dimensions
-        WHERE {_two_days(now)} AND device_type = $device_type AND app_version = $app_version AND country = $country""",
+        WHERE {_two_days(now)} AND {" AND ".join(f"{name} = ${name}" for name in levels)}""",
         dict(levels),
     ).fetchall()
     hours: dict[datetime, Numbers] = {}
@@ -201,10 +202,15 @@ def _rows(con: duckdb.DuckDBPyConnection, levels: Mapping[str, str], now: dateti
     return hours, today
 
 
-def _choices(con: duckdb.DuckDBPyConnection, now: datetime) -> dict[str, tuple[str, ...]]:
+def _further(settings: Settings) -> dict[str, str]:
+    """Dimensions that the page does not offer, with the word of their rows over all values."""
+    return {name: word for name, word in declared.load(settings).all_words.items() if name not in ALL}
+
+
+def _choices(con: duckdb.DuckDBPyConnection, further: Mapping[str, str], now: datetime) -> dict[str, tuple[str, ...]]:
     found = {}
     for name, all_values in ALL.items():
-        others = " AND ".join(f"{other} = '{value}'" for other, value in ALL.items() if other != name)
+        others = " AND ".join(f"{other} = '{value}'" for other, value in (ALL | dict(further)).items() if other != name)
         # Hour rows: they are there before the day's. Events are the one measure here that may be added.
         rows = con.execute(
             f"""SELECT {name} FROM daily_aggregates_with_dimensions

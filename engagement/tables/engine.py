@@ -19,6 +19,11 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 _SQL = Path(__file__).parent / "sql"
+FILES = {
+    units.EVENTS: "events", units.FRAGMENTS: "fragments", units.ACTIVITY: "user_activity", units.SESSIONS: "sessions",
+    units.BIG_TABLE: "big_table",
+}  # fmt: skip
+"""Folder of a table -> the SQL file that makes its rows."""
 REFERENCE = Path(__file__).parent / "reference"
 
 

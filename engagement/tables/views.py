@@ -5,25 +5,18 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from engagement.errors import PermanentError
 from engagement.lake import open_lake
 from engagement.raw.index import RawIndex
 from engagement.settings import Settings
-from engagement.tables import engine, units
+from engagement.tables import declared, engine, schemas
 
 if TYPE_CHECKING:
     import duckdb
 
-VIEWS = {
-    "events": (units.EVENTS, ("year", "month", "day", "hour")),
-    "session_fragments": (units.FRAGMENTS, ("year", "month", "day", "hour")),
-    "user_activity": (units.ACTIVITY, ("year", "month", "day", "hour")),
-    "sessions": (units.SESSIONS, ("year", "month", "day", "hour")),
-    "daily_aggregates_with_dimensions": (units.BIG_TABLE, ("year", "month", "day")),
-}
+VIEWS = {name: (table, schemas.PATH_KEYS[table]) for table, name in schemas.NAMES.items()}
 """View -> folder of its table and the path keys, which are integers everywhere (design §5)."""
 
 
@@ -42,12 +35,16 @@ def open_views(settings: Settings) -> Iterator[duckdb.DuckDBPyConnection]:
     The engine lets a connection that may read a folder also write it: run what users send through `require_select`.
     """
     lake, _ = open_lake(settings)
+    model = declared.load(settings)
+    retired = declared.retired(lake, model)
     index = RawIndex(lake, settings.state_dir)
     con = engine.connect(settings)
     try:
         index.sync()
         for name, (table, keys) in VIEWS.items():
-            con.execute(f"CREATE VIEW {name if name != 'sessions' else 'stored_sessions'} AS {_select(lake.root, table, keys)}")
+            paths = sorted((lake.root / table).rglob("*.parquet"))
+            rows = engine.relation(paths, table, model, keys=keys, retired=retired)
+            con.execute(f"CREATE VIEW {name if name != 'sessions' else 'stored_sessions'} AS SELECT * FROM {rows}")
         read_to = index.newest_received_at() or datetime.max.replace(tzinfo=UTC)  # of imports alone, none is open
         # is_open is of the moment, so it is computed: may the session still grow, as far as the log has been read?
         con.execute(f"CREATE VIEW sessions AS SELECT *, open_until >= TIMESTAMPTZ '{read_to.isoformat()}' AS is_open FROM stored_sessions")
@@ -74,8 +71,3 @@ def require_select(con: duckdb.DuckDBPyConnection, text: str) -> str:
         msg = f"only one SELECT can be run here, found: {found}"
         raise NotOneSelect(msg)
     return text
-
-
-def _select(root: Path, table: str, keys: tuple[str, ...]) -> str:
-    paths = sorted((root / table).rglob("*.parquet"))
-    return f"SELECT * FROM {engine.relation(paths, table, keys=keys)}"
