@@ -6,7 +6,7 @@ The assets call the same builders one by one; this module only fixes their order
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import date, datetime
 from itertools import groupby
 
 from engagement.tables import activity, big_table, bulk, events, fragments, sessions, units, waits
@@ -24,6 +24,13 @@ def hours(context: TableContext, wanted: Sequence[datetime], *, rebuild: bool = 
             table.refresh(context, slot)
     for day, found in groupby(sorted(wanted), key=lambda hour: hour.date()):
         big_table.refresh_hours(context, day, list(found), rebuild=rebuild)
+
+
+def days(context: TableContext, wanted: Sequence[date], *, rebuild: bool = False) -> None:
+    """Refresh (or rebuild from raw) every table of these UTC days, day rows too."""
+    hours(context, [hour for day in wanted for hour in units.hours_of(day)], rebuild=rebuild)
+    for day in wanted:
+        big_table.refresh_day(context, day, rebuild=rebuild)
 
 
 def until_nothing_waits(context: TableContext, rounds: int = 20) -> int:
