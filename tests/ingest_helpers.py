@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,6 +22,9 @@ from engagement.raw import files
 from engagement.settings import Settings
 
 ROOT = str(Path(__file__).parent.parent)
+
+PATIENCE_SECONDS = 300.0
+"""Only a failure waits so long."""
 
 # The group gives a killed member's partitions away after its session timeout: 45 s by default, too long for a test.
 # Under the new protocol the broker sets it, under the classic one the member.
@@ -60,7 +64,14 @@ def ingest(settings, *arguments: str, log: Path | None = None, **extra) -> subpr
 
 def read_to_the_end(settings) -> None:
     """The consumer in this process, to the end of the log: where the process itself is not the subject."""
-    Ingest(settings, *open_lake(settings)).run(until_idle=True)
+    consumer = Ingest(settings, *open_lake(settings))
+    deadline = threading.Timer(PATIENCE_SECONDS, consumer.stop.set)
+    deadline.start()
+    try:
+        consumer.run(until_idle=True)
+    finally:
+        deadline.cancel()
+    assert not consumer.stop.is_set(), f"not at the end of the log after {PATIENCE_SECONDS:g} s"
 
 
 def produce(settings, first: int, count: int) -> None:
