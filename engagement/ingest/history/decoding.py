@@ -6,6 +6,7 @@ a few thousand rows, what comes back its columns. The processes are fresh ones (
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import threading
@@ -119,6 +120,8 @@ def processes(count: int) -> Iterator[Decode]:
 def _begin() -> None:
     """Ctrl-C reaches the whole group: the parent decides. A parent that was killed cannot, so its end is watched."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    gc.freeze()
+    gc.set_threshold(100_000)  # rows by the thousand live for a moment and form no cycles
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 

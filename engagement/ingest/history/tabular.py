@@ -57,7 +57,7 @@ class Plan:
 def documents(plan: Plan, arrays: Sequence[pa.Array]) -> list[bytes]:
     """The JSON document of each row. Texts may be binary arrays, whose bytes need not be UTF-8: the contract judges them."""
     top: list[pa.Array] = []
-    nested: dict[str, list[tuple[str, pa.Array]]] = {}
+    nested: dict[str, list[tuple[str, _Json]]] = {}
     whole: dict[str, pa.Array] = {}
     for name, values in zip(plan.ours, arrays, strict=True):
         holder, field = split(name)
@@ -81,7 +81,7 @@ def text_of(value: bytes) -> bytes:
         return json.dumps(value.decode("utf-8", "surrogateescape"), ensure_ascii=False).encode("utf-8", "surrogateescape")
 
 
-def _holder(holder: str, whole: pa.Array | None, fields: Sequence[tuple[str, pa.Array]]) -> list[pa.Array]:
+def _holder(holder: str, whole: pa.Array | None, fields: Sequence[tuple[str, _Json]]) -> list[pa.Array]:
     """Members of a nested object: of its own column, if there is one, and of its fields' columns."""
     import pyarrow.compute as pc
 
@@ -90,7 +90,7 @@ def _holder(holder: str, whole: pa.Array | None, fields: Sequence[tuple[str, pa.
         bodies = _together(inner) if inner else None
         return [] if bodies is None else [_object(holder, pc.if_else(pc.equal(bodies, b""), None, bodies))]
     if not inner:
-        return [_member(holder, _kept(whole))]
+        return [_member(holder, _Json(_kept(whole)))]
     bodies, others = _taken_apart(whole)
     # What is no object has no place for fields: they stand beside it, and the contract rejects the row.
     free = pc.is_null(others)
@@ -98,7 +98,7 @@ def _holder(holder: str, whole: pa.Array | None, fields: Sequence[tuple[str, pa.
     beside = [pc.if_else(free, None, _member(f"{holder}.{field}", values)) for field, values in fields]
     merged = _together([bodies, *fitting])
     merged = pc.if_else(pc.or_(pc.is_valid(bodies), pc.greater(pc.binary_length(merged), 0)), merged, None)
-    return [_object(holder, merged), _member(holder, others), *beside]
+    return [_object(holder, merged), _member(holder, _Json(others)), *beside]
 
 
 def _kept(whole: pa.Array) -> pa.Array:
@@ -150,7 +150,7 @@ def _valid(text: bytes) -> bytes:
 
 def _object(holder: str, bodies: pa.Array) -> pa.Array:
     """The member `,"holder":{…}` of bodies that begin with a comma, or are empty."""
-    return _member(holder, _braced(bodies))
+    return _member(holder, _Json(_braced(bodies)))
 
 
 def _braced(bodies: pa.Array) -> pa.Array:
@@ -161,11 +161,19 @@ def _braced(bodies: pa.Array) -> pa.Array:
     return pc.replace_substring(_joined([b"{", bodies, b"}"]), b"{,", b"{", max_replacements=1)
 
 
-def _member(name: str, values: pa.Array) -> pa.Array:
-    return _joined([b"," + _encode(name) + b":", values])
+@dataclass(frozen=True, slots=True)
+class _Json:
+    """Values as JSON, but for a mark that stands before and after each: the quote of texts that need no escape."""
+
+    values: pa.Array
+    mark: bytes = b""
 
 
-def _json(name: str, values: pa.Array) -> pa.Array:
+def _member(name: str, found: _Json) -> pa.Array:
+    return _joined([b"," + _encode(name) + b":" + found.mark, found.values, found.mark])
+
+
+def _json(name: str, values: pa.Array) -> _Json:
     """A column's values as JSON; numbers become texts where the contract wants a text."""
     import pyarrow as pa
     import pyarrow.types as is_
@@ -177,10 +185,10 @@ def _json(name: str, values: pa.Array) -> pa.Array:
         return _quoted(_instants(values))
     if is_.is_integer(kind) or is_.is_boolean(kind):
         plain = values.cast(pa.string()).cast(pa.binary())
-        return _quoted(plain) if is_text(name) and is_.is_integer(kind) else plain
+        return _quoted(plain) if is_text(name) and is_.is_integer(kind) else _Json(plain)
     if is_.is_date(kind) or is_.is_time(kind) or is_.is_decimal(kind):
         return _quoted(values.cast(pa.string()).cast(pa.binary()))
-    return pa.array([None if value is None else _encode(value) for value in _plain(values)], pa.binary())
+    return _Json(pa.array([None if value is None else _encode(value) for value in _plain(values)], pa.binary()))
 
 
 def _plain(values: pa.Array) -> list[Any]:
@@ -200,12 +208,12 @@ def _instants(values: pa.Array) -> pa.Array:
     return _joined([pc.replace_substring(texts, " ", "T", max_replacements=1).cast(pa.binary()), b"Z"])
 
 
-def _quoted(values: pa.Array) -> pa.Array:
+def _quoted(values: pa.Array) -> _Json:
     import pyarrow as pa
 
     if _SPECIAL.search(_bytes_of(values)) is None:
-        return _joined([b'"', values, b'"'])
-    return pa.array([None if value is None else text_of(value) for value in values.to_pylist()], pa.binary())
+        return _Json(values, b'"')
+    return _Json(pa.array([None if value is None else text_of(value) for value in values.to_pylist()], pa.binary()))
 
 
 def _bytes_of(values: pa.Array) -> memoryview:
