@@ -295,9 +295,13 @@ class Lab:
         lake_helpers.write(self.context, rows)
         self.arrived = self.arrived + rows
 
-    def settle(self) -> None:
-        """Refresh until nothing waits; from a quiet lake exactly what `dirty` names is asked for and replaced."""
-        before, asked, interfered = self.versions(), set(), self.interfered
+    def settle(self) -> set[datetime]:
+        """Refresh until nothing waits; returns the hours asked for.
+
+        From a quiet lake exactly what `dirty` names is asked for and replaced.
+        """
+        before, interfered = self.versions(), self.interfered
+        asked: set[datetime] = set()
         compute = waits.compute
 
         def recorded(context: TableContext) -> waits.Waiting:
@@ -313,6 +317,7 @@ class Lab:
             _assert_same("hours asked for", asked, expected.hours)
             _assert_same("objects replaced", dirty.replaced(before, self.versions()), expected.units)
         self.settled = None if self.damaged else self.arrived
+        return asked
 
     def damage(self, which: int) -> None:
         """Take the last byte of a raw object that is whole."""
