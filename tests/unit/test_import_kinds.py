@@ -295,6 +295,16 @@ def test_a_time_is_a_text_or_a_timestamp_of_any_unit_and_zone_utc_without_one(ki
     assert (found["reject_reason"], found["event_time"]) == (None, expected)
 
 
+@pytest.mark.parametrize(
+    "kind", [pa.string_view(), pa.binary(), pa.binary_view(), pa.large_binary(), pa.dictionary(pa.int8(), pa.string())]
+)
+def test_texts_come_in_every_type_that_holds_texts(kind, bring):
+    values = (
+        pa.array(["ü", 'a"b', None]).cast(kind) if kind != pa.dictionary(pa.int8(), pa.string()) else pa.array(["ü", 'a"b', None], kind)
+    )
+    assert [one["app_version"] for one in bring("a.parquet", parquet_of(app_version=values))] == ["ü", 'a"b', None]
+
+
 def test_times_that_no_calendar_has_are_bad_rows(bring):
     far = pa.array([2**62, -(2**62), None], pa.timestamp("us"))
     found = bring("a.parquet", parquet_of(timestamp=far))
@@ -361,6 +371,12 @@ def test_the_same_bytes_are_the_same_file_whatever_they_are_compressed_with(pack
     assert (first.rows, first.written, again.rows, again.written) == (3, 1, 3, 0)
 
 
+@pytest.mark.parametrize(("name", "pack"), [("a.jsonl.gz", gzip.compress), ("a.jsonl.zst", zstd)])
+def test_a_file_of_several_compressed_parts_is_read_to_the_end_of_the_last(name, pack, bring):
+    parts = [pack(json_lines([event(number)])) for number in range(3)]
+    assert [one["user_id"] for one in bring(name, b"".join(parts))] == ["u0", "u1", "u2"]
+
+
 # ------------------------------------------------------------------------------------------------ bad files
 
 MANY = [event(number, note=str(number * 7919)) for number in range(500)]
@@ -390,6 +406,8 @@ BAD = {
         (table_bytes(pa.Table.from_pylist(MANY).slice(0, 0)), "no rows"),
         (parquet_of(timestamp=pa.array([1])), "column 'timestamp' is int64; as timestamp it must be text"),
         (parquet_of(user_id=pa.array([1.5])), "column 'user_id' is double; as user_id it must be text or a whole number"),
+        (parquet_of(tags=pa.array([[2**40]], pa.list_(pa.timestamp("s")))), "a value that no JSON document can hold"),
+        (parquet_of(tags=pa.array([[b"\xff"]]).cast(pa.list_(pa.binary())).view(pa.list_(pa.string()))), "a value that no JSON"),
         (parquet_of(properties=pa.array([1])), "column 'properties' is int64; as properties it must be JSON text, a struct or a map"),
     ],
     "a.parquet.gz": [(gzip.compress(PARQUET)[:-9], "nd-of-stream|truncated"), (gzip.compress(PARQUET[:-1]), "no Parquet file, or a ")],

@@ -71,10 +71,17 @@ def inspect(path: Path, renames: Renames, advance: Advance = silent) -> Inspecte
             _require_types(plan, schema)
         except tabular.BadColumns as error:
             raise BadFile(f"{path}: {error}") from error
-        rows = sum(batch.num_rows for batch in file.iter_batches(READ_ROWS))
+        reader = ParquetRows(plan)
+        proof = any(_may_fail(column.type) for column in schema)
+        rows = 0
+        for batch in file.iter_batches(READ_ROWS):
+            rows += batch.num_rows
+            if proof:
+                _require_documents(path, reader, batch)
+        size = max(hashed.size, sum(file.metadata.row_group(number).total_byte_size for number in range(file.num_row_groups)))
     if not rows:
         raise BadFile(f"{path}: no rows")
-    return Inspected(hashed.hexdigest(), rows, hashed.size, ParquetRows(plan))
+    return Inspected(hashed.hexdigest(), rows, size, reader)
 
 
 @contextmanager
@@ -103,6 +110,22 @@ def _unpacked(path: Path) -> Iterator[Path]:
         shutil.copyfileobj(packed, temporary, BLOCK)
         temporary.flush()
         yield Path(temporary.name)
+
+
+def _may_fail(kind: pa.DataType) -> bool:
+    """Whether values of a type go through Python's own types, which have narrower limits (a date of the year 20000)."""
+    import pyarrow.types as is_
+
+    return is_.is_nested(kind) or is_.is_duration(kind) or is_.is_interval(kind)
+
+
+def _require_documents(path: Path, reader: ParquetRows, batch: pa.RecordBatch) -> None:
+    import pyarrow as pa
+
+    try:
+        reader.documents(pa.Table.from_batches([batch]))
+    except (ValueError, OverflowError, TypeError) as error:
+        raise BadFile(f"{path}: a value that no JSON document can hold ({' '.join(str(error).split())})") from error
 
 
 def _first_group(file: pq.ParquetFile, start: int) -> tuple[int, int]:

@@ -231,7 +231,8 @@ def is_textual(kind: pa.DataType) -> bool:
     """Whether values of an Arrow type are texts, or bytes that may be one."""
     import pyarrow.types as is_
 
-    return any(check(kind) for check in (is_.is_string, is_.is_large_string, is_.is_string_view, is_.is_binary, is_.is_large_binary))
+    texts = (is_.is_string, is_.is_large_string, is_.is_string_view, is_.is_binary, is_.is_large_binary, is_.is_binary_view)
+    return any(check(kind) for check in texts)
 
 
 def _joined(parts: Sequence[pa.Array | bytes]) -> pa.Array:
