@@ -116,7 +116,7 @@ def _may_fail(kind: pa.DataType) -> bool:
     """Whether values of a type go through Python's own types, which have narrower limits (a date of the year 20000)."""
     import pyarrow.types as is_
 
-    return is_.is_nested(kind) or is_.is_duration(kind) or is_.is_interval(kind)
+    return any(check(kind) for check in (is_.is_nested, is_.is_duration, is_.is_interval))
 
 
 def _require_documents(path: Path, reader: ParquetRows, batch: pa.RecordBatch) -> None:
