@@ -77,7 +77,7 @@ def _happen(rng: np.random.Generator, events: int, seconds: int, bots: int) -> t
 
     wanted_bots = bots * (seconds // BOT_PAUSE_SECONDS)
     people = events - wanted_bots
-    visits = max(1, round(1.05 * people / EVENTS_A_SESSION) + 200)  # some are cut off by the end
+    visits = max(1, round((1.05 + 1800 / seconds) * people / EVENTS_A_SESSION) + 200)  # some are cut off by the end
     users = max(1, round(visits / (SESSIONS_A_USER_AND_DAY * max(1.0, seconds / DAY_SECONDS))))
     eagerness = np.cumsum(rng.lognormal(0.0, 1.0, users))
     who = np.searchsorted(eagerness, rng.random(visits) * eagerness[-1])
@@ -176,3 +176,34 @@ def uuids(identity: np.ndarray) -> pa.Array:
         text[:, place : place + end - start] = digits[:, start:end]
     offsets = np.arange(count + 1, dtype=np.int32) * 36
     return pa.StringArray.from_buffers(count, pa.py_buffer(offsets), pa.py_buffer(text.tobytes()))
+
+
+def raw_rows(crowd: Crowd, topic_id: str, first_offset: int) -> pa.Table:
+    """The crowd's events as good raw rows of one partition, from this offset on."""
+    import numpy as np
+    import pyarrow as pa
+
+    from engagement.raw import rows
+
+    count = len(crowd)
+    sent = columns(crowd)
+    seen = np.where(crowd.kind == 0, crowd.screen, -1)
+    found = sent | {
+        "kafka_topic": pa.repeat("session", count),
+        "kafka_topic_id": pa.repeat(topic_id, count),
+        "kafka_partition": pa.repeat(pa.scalar(0, pa.int32()), count),
+        "kafka_offset": pa.array(np.arange(first_offset, first_offset + count)),
+        "properties": chosen([*(f'{{"screen": "{name}", "position": 3}}' for name in SCREENS), '{"position": 3}'], seen),
+    }
+    schema = rows.schema()
+    return pa.table(
+        [found[field.name].cast(field.type) if field.name in found else pa.nulls(count, field.type) for field in schema], schema=schema
+    )
+
+
+def part(crowd: Crowd, since_us: int, until_us: int) -> Crowd:
+    """What arrives in [since, until)."""
+    import numpy as np
+
+    low, high = np.searchsorted(crowd.received_us, [since_us, until_us])
+    return Crowd(*(getattr(crowd, name)[low:high] for name in Crowd.__slots__))
