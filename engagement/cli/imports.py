@@ -151,7 +151,7 @@ def _tell_skipped(files: Found) -> None:
     from engagement.ingest.history.found import READABLE
 
     for path in files.skipped[:TOLD_SKIPPED]:
-        print(f"engagement: skipped {path}: hidden, or none of {READABLE}", file=sys.stderr)
+        print(f"engagement: skipped {path}: hidden, a link to a folder, or none of {READABLE}", file=sys.stderr)
     if len(files.skipped) > TOLD_SKIPPED:
         print(f"engagement: … and {len(files.skipped) - TOLD_SKIPPED:,} more skipped", file=sys.stderr)
 

@@ -65,6 +65,29 @@ def test_folders_are_read_to_their_depth_in_order_and_what_is_left_out_is_told(h
     assert told == [f"skipped in/{name}" for name in (".hidden", ".a.jsonl", "_SUCCESS", "readme.txt")]
 
 
+def test_a_link_to_a_folder_is_not_followed_and_told(here, run):
+    (here / "in").mkdir()
+    (here / "in" / "a.jsonl").write_text(lines(1))
+    (here / "in" / "loop").symlink_to(here / "in")
+    code, out, err = run("in")
+    assert (code, out) == (0, "in/a.jsonl: 1 rows, 0 rejected\n")
+    assert err.startswith("engagement: skipped in/loop: ")
+
+
+def test_a_folder_that_cannot_be_read_is_no_folder_without_files(here, run, monkeypatch):
+    (here / "in" / "secret").mkdir(parents=True)
+    (here / "in" / "a.jsonl").write_text(lines(1))
+    real = os.scandir
+
+    def refusing(path="."):
+        if str(path).endswith("secret"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return real(path)
+
+    monkeypatch.setattr(os, "scandir", refusing)
+    assert run("in") == (1, "", "engagement: in/secret: Permission denied\n")
+
+
 def test_a_file_named_twice_is_read_once(here, run):
     (here / "a.jsonl").write_text(lines(1))
     assert run("a.jsonl", ".", "a.jsonl")[1].splitlines() == ["a.jsonl: 1 rows, 0 rejected"]

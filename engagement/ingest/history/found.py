@@ -41,7 +41,8 @@ def require_kind(path: Path) -> str:
 def find(paths: Iterable[Path]) -> Found:
     """Named files as they are, folders to their depth in the order of their names; each file once.
 
-    Hidden files and folders, and files of other kinds, are skipped in folders, and told.
+    Hidden files and folders, links to folders, and files of other kinds are skipped in folders, and told. Raises
+    BadFile where a folder cannot be read.
     """
     files: dict[Path, None] = {}
     skipped: list[Path] = []
@@ -61,13 +62,18 @@ def _inside(path: Path) -> tuple[list[Path], list[Path]]:
     """Files of a folder that can be imported, and what is left out."""
     files: list[Path] = []
     skipped: list[Path] = []
-    for here, folders, names in os.walk(path):
+    for here, folders, names in os.walk(path, onerror=_refuse):
         folder = Path(here)
-        skipped += [folder / name for name in sorted(folders) if _is_hidden(name)]
-        folders[:] = sorted(name for name in folders if not _is_hidden(name))
+        left_out = {name for name in folders if _is_hidden(name) or (folder / name).is_symlink()}
+        skipped += [folder / name for name in sorted(left_out)]
+        folders[:] = sorted(set(folders) - left_out)
         for name in sorted(names):
             (skipped if _is_hidden(name) or kind(Path(name)) is None else files).append(folder / name)
     return files, skipped
+
+
+def _refuse(error: OSError) -> None:
+    raise BadFile(f"{error.filename}: {error.strerror}") from error
 
 
 def _is_hidden(name: str) -> bool:
