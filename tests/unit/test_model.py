@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 
@@ -55,6 +56,15 @@ def test_what_is_built_in_passes_its_own_rules():
         "notification_clicks",
     )
     assert model.reserved == ("ALL_DEVICES", "ALL_VERSIONS", "ALL_COUNTRIES", "OTHER")
+
+
+def test_the_example_of_the_docs_is_what_the_docs_show():
+    docs = Path(__file__).parents[2] / "docs"
+    example = judged((docs / "examples" / "model.toml").read_text())
+    shown = judged(re.search(r"```toml\n(.*?)```", (docs / "custom-metrics.md").read_text(), re.DOTALL)[1])
+    assert {"taps_per_session", "tapping_users"} <= {metric.name for metric in example.shown}
+    for section in ("columns", "dimensions", "facts", "metrics"):
+        assert getattr(shown, section).items() <= getattr(example, section).items()
 
 
 def test_what_is_declared_comes_after_what_is_built_in():
