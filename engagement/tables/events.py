@@ -76,10 +76,10 @@ def _candidate(context: TableContext, slot: datetime, new: list[RawFile], old: E
 def _from_raw(context: TableContext, touching: Mapping[datetime, list[RawFile]]) -> dict[datetime, Candidate]:
     raws = {raw.key: raw for found in touching.values() for raw in found}
     _open_inputs(context, [raws[key] for key in sorted(raws)], None, min(touching), max(touching) + context.slot_length)
-    rows = context.typed(context.rows(context.sql("events"), {}), units.EVENTS)
-    found = slices.cut_by_time(rows, "event_time", context.format.slot_minutes, ORDER)
+    query = f"SELECT epoch_us(event_time) // CAST($slot_us AS BIGINT) AS slot, * FROM ({context.sql('events')})"
+    found = slices.cut_unsorted(context.rows(query, {"slot_us": context.slot_us}), "slot", ORDER)
     counted = _counted(context)
-    tables = {slot: found.get(slices.number_of(slot, context.format.slot_minutes), rows.slice(0, 0)) for slot in touching}
+    tables = {slot: context.typed(found.get(slices.number_of(slot, context.format.slot_minutes)), units.EVENTS) for slot in touching}
     return {
         slot: Candidate(tables[slot], _facts(context, slot, raw, tables[slot], counted.get(slot, {}), 0, {}))
         for slot, raw in touching.items()
