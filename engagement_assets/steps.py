@@ -105,6 +105,9 @@ def report(context: AssetExecutionContext, tables: Tables, partition_key: str, o
     for name in ("rows_in", "duplicates"):
         if any(name in fact for fact in facts):
             metadata[name] = sum(fact.get(name, 0) for fact in facts)
+    unfit = _added([fact["unfit"] for fact in facts if "unfit" in fact])
+    if unfit:
+        metadata["unfit_values"] = MetadataValue.json(unfit)
     if offsets:
         metadata["raw_offsets"] = MetadataValue.json(offsets)
     held = [f"{outcome.key}: {outcome.held}" for outcome in outcomes if outcome.held]
@@ -145,3 +148,8 @@ def _merged_offsets(facts: Sequence[dict[str, Any]]) -> dict[str, int]:
             for chain, end in by_chain.items():
                 merged[chain] = max(end, merged.get(chain, 0))
     return merged
+
+
+def _added(counts: Sequence[Mapping[str, int]]) -> dict[str, int]:
+    """The sum of counts by name."""
+    return {name: sum(count.get(name, 0) for count in counts) for name in sorted({name for count in counts for name in count})}
