@@ -30,7 +30,7 @@ START = date(2020, 1, 1)
 
 @pytest.fixture(scope="module")
 def defs():
-    return build_definitions(START, Tables())
+    return build_definitions(START, Tables(environment={"ENGAGEMENT_MODEL": ""}))
 
 
 @pytest.fixture(scope="module")
@@ -119,6 +119,15 @@ def test_the_asset_graph_is_the_golden_one(defs):
     golden = GOLDEN.read_text() if GOLDEN.exists() else "{}"
     change = "\n".join(difflib.unified_diff(golden.splitlines(), found.splitlines(), "committed", "found", lineterm="", n=4))
     assert not change, f"the asset graph changed; if that is meant, rewrite its snapshot and commit it: {REWRITE}\n{change}"
+
+
+def test_column_schemas_follow_the_declared_model(tmp_path, defs):
+    (tmp_path / "model.toml").write_text('[dimensions.region]\ncolumn = "region"\nall = "ALL_REGIONS"\ncomment = "where"\n')
+    found = snapshot(build_definitions(START, Tables(environment={}, folder=str(tmp_path))))["assets"]
+    plain = snapshot(defs)["assets"]
+    changed = {name for name in found if found[name].get("columns") != plain[name].get("columns")}
+    assert changed == {"session_fragments", "user_activity", "sessions", "hourly_engagement", "daily_engagement"}
+    assert "country, region, total_events" in found["daily_engagement"]["columns"]
 
 
 def test_every_asset_has_a_freshness_policy_a_description_and_a_group(graph):
