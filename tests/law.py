@@ -120,12 +120,22 @@ class Step(Operation):
 
 @dataclass(frozen=True)
 class Rebuild(Operation):
-    """A backfill of one hour from raw alone."""
+    """A backfill of some hours from raw alone."""
+
+    hours: tuple[int, ...]
+
+    def on(self, lab: Lab) -> None:
+        refresh.hours(lab.context, sorted({lab.hour(number) for number in self.hours}), rebuild=True)
+
+
+@dataclass(frozen=True)
+class RebuildDay(Operation):
+    """A backfill of the whole UTC day of an hour."""
 
     hour: int
 
     def on(self, lab: Lab) -> None:
-        refresh.hours(lab.context, [lab.hour(self.hour)], rebuild=True)
+        refresh.days(lab.context, [lab.hour(self.hour).date()], rebuild=True)
 
 
 @dataclass(frozen=True)
@@ -208,7 +218,7 @@ def dying(at: int, *, after: bool) -> Iterator[None]:
 
     def replace(*args, **named):
         number = next(numbers)
-        if number == at and not after:
+        if number > at or (number == at and not after):  # later ones come from threads that die with it
             raise Dead
         entry = real(*args, **named)
         if number == at:
@@ -558,13 +568,15 @@ def operations() -> st.SearchStrategy[Operation]:
     number = st.integers(0, 7)
     tables = st.sampled_from([*SLOT_STEPS, "hour rows", "day rows"])
     step = st.builds(Step, tables, number, st.booleans())
-    some = st.builds(Refresh, st.lists(number, min_size=1, max_size=2).map(tuple))
-    work = st.just(Settle()) | some | step | st.builds(Rebuild, number)
+    hours = st.lists(number, min_size=1, max_size=3).map(tuple)
+    some = st.builds(Refresh, hours)
+    again = st.builds(Rebuild, hours) | st.builds(RebuildDay, number)
+    work = st.just(Settle()) | some | step | again
     usual = st.sampled_from((Arrive(), Settle(), Arrive(), Settle()))
     killed = st.builds(Killed, work, st.integers(0, 12), st.booleans())
     meanwhile = st.builds(Meanwhile, work, st.integers(0, 8), st.just(Arrive()) | work)
     rare = st.sampled_from((Audit(), Restart(without_index=True), Mend())) | st.builds(Damage, number)
-    return usual | usual | usual | usual | some | step | st.builds(Rebuild, number) | killed | meanwhile | rare
+    return usual | usual | usual | usual | some | step | again | killed | meanwhile | rare
 
 
 def check(strategy: st.SearchStrategy[Case], examples: int, seed: int, test: Callable[[Case], None] = run) -> None:

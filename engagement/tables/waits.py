@@ -32,7 +32,8 @@ class Waiting:
 def compute(context: TableContext) -> Waiting:
     """What waits now. Lists the lake and opens the footers it has not seen in this version."""
     context.index.sync()
-    listing = {table: context.footers.listing(table) for table in (units.ACTIVITY, units.FRAGMENTS, units.SESSIONS, units.BIG_TABLE)}
+    tables = (units.EVENTS, units.ACTIVITY, units.FRAGMENTS, units.SESSIONS, units.BIG_TABLE)
+    listing = {table: context.footers.listing(table) for table in tables}
     facts_of = context.footers.of
     hour_facts: dict[datetime, Mapping[str, Any]] = {}
     day_facts: dict[date, Mapping[str, Any]] = {}
@@ -48,6 +49,8 @@ def compute(context: TableContext) -> Waiting:
     sessions = {units.slot_of_key(key): facts_of(entry) for key, entry in listing[units.SESSIONS].items()}
     fragments = {key: (entry.version, facts_of(entry)) for key, entry in listing[units.FRAGMENTS].items()}
     hours = waiting_for_sessions(fragments, sessions) | hours
+    made = ({units.slot_of_key(key): facts for key, (_, facts) in fragments.items()}, activity)
+    hours = waiting_for_events({units.slot_of_key(key): entry for key, entry in listing[units.EVENTS].items()}, *made) | hours
     days = waiting_days(inputs, day_facts, context.format.slot_minutes)
     slots = [*activity.items(), *sessions.items(), *((units.slot_of_key(key), facts) for key, (_, facts) in fragments.items())]
     old_hours, old_days = waiting_for_model(context.model.digest, [*hour_facts.items(), *slots], day_facts)
@@ -105,6 +108,19 @@ def waiting_for_inputs(inputs: Mapping[str, Entry], made: Mapping[datetime, Mapp
     hours = {units.floor_hour(units.slot_of_key(key)) for key in inputs}
     return {
         hour: "inputs" for hour in hours if made.get(hour, {}).get("inputs") != inputs_of(units.slots_of(hour, slot_minutes), inputs.get)
+    }
+
+
+def waiting_for_events(events: Mapping[datetime, Entry], *made: Mapping[datetime, Mapping[str, Any]]) -> dict[datetime, str]:
+    """Hours whose events are of another version than something was made from (slot -> footer, per table).
+
+    A refresh that died there leaves raw rows that its hour rows do not carry. A rebuild that died leaves nothing else to
+    tell by: its events cover no more than before, but may hold less, or more, than all that was made from the old ones.
+    """
+    return {
+        units.floor_hour(slot): "inputs"
+        for slot, entry in events.items()
+        if any(facts.get(slot, {}).get("events") != entry.version for facts in made)
     }
 
 

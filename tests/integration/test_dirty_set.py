@@ -146,3 +146,14 @@ def test_nothing_that_is_asked_of_a_quiet_lake_replaces_anything():
         assert slots == {at(-3), at(2), at(10), at(10 + 1 / 3), at(11), at(12 + 1 / 3)}, (
             "a rebuild makes no object of a slot without events"
         )
+
+
+def test_a_rebuild_without_a_damaged_object_that_was_killed_early_is_made_good_once_the_object_is_mended():
+    """Killed after the events, which lack the object's rows; all other tables still have them, and say so."""
+    with settled(Rules(), [event(0, 10.0)], [event(1, 10.2)]) as lab:
+        lab.settle()
+        lab.do(law.Damage(1))
+        lab.do(law.Killed(law.Rebuild(tuple(range(len(lab.hours)))), at=0, after=True))
+        lab.do(law.Mend())
+        lab.settle()
+        law.assert_lawful(lab)
