@@ -152,8 +152,9 @@ def test_an_import_whose_last_object_is_full_warns(log, tmp_path, monkeypatch):
     monkeypatch.setattr(importer, "ROWS_PER_OBJECT", 2)
     monkeypatch.setattr(audit, "IMPORT_ROWS", 2)
     path = tmp_path / "history.jsonl"
-    lines = [json.dumps({"event_id": f"00000000-0000-4000-8000-{number:012d}"}) for number in range(3)]
-    path.write_text("\n".join(lines[:2]))
+    event = {"user_id": "u1", "event_type": "tap", "timestamp": NOW.isoformat()}
+    lines = [json.dumps({"event_id": f"00000000-0000-4000-8000-{number:012d}"} | event) for number in range(2)]
+    path.write_text("\n".join(lines))
     importer.import_file(importer.inspect(path), log.lake, log.format, log.settings)
     found = log.check()
     assert (found.passed, found.severity) == (False, AssetCheckSeverity.WARN)
