@@ -221,6 +221,25 @@ def test_a_promoted_column_is_typed_and_what_does_not_fit_is_counted(fresh):
         assert sum(facts["unfit"][name] for facts in footers) == sum(map(unfit, sent)) > 0
 
 
+def test_a_promoted_column_can_be_a_dimension_of_another_name(tmp_path):
+    path = tmp_path / "model.toml"
+    path.write_text(
+        '[columns.plan]\nfrom = "properties.plan"\ntype = "text"\ncomment = "x"\n'
+        '[dimensions.tier]\ncolumn = "plan"\nall = "ALL_TIERS"\ncomment = "x"\n'
+    )
+    found = [
+        (at, doc | {"properties": {"plan": plan}}) for (at, doc), plan in zip(history(), ("free", "", "OTHER", 7, "paid"), strict=False)
+    ]
+    settings = made(tmp_path / "lake", found, model=str(path), max_dimension_values=2)
+    tiers = "SELECT tier, sum(total_events) AS n FROM daily_aggregates_with_dimensions WHERE hour IS NULL AND device_type = 'ALL_DEVICES' "
+    tiers += "AND app_version = 'ALL_VERSIONS' AND country = 'ALL_COUNTRIES' GROUP BY ALL ORDER BY tier"
+    assert lake_helpers.table(settings, tiers) == [
+        {"tier": "ALL_TIERS", "n": 5}, {"tier": "OTHER", "n": 1}, {"tier": "UNKNOWN", "n": 3}, {"tier": "free", "n": 1},
+    ]  # fmt: skip
+    assert {row["plan"] for row in lake_helpers.table(settings, "SELECT plan FROM events")} == {"free", "UNKNOWN", "paid"}
+    assert {row["tier"] for row in lake_helpers.table(settings, "SELECT tier FROM sessions")} <= {"free", "UNKNOWN", "paid"}
+
+
 # Two models
 
 
