@@ -31,7 +31,7 @@ def render(text: str, model: Model) -> str:
     words = {
         "dimensions": ", ".join(model.dimensions),
         "dimension_columns": ", ".join(item.column for item in model.dimensions.values()),
-        "dimension_fields": ", ".join(f"'{item.name}': {item.column}" for item in model.dimensions.values()),
+        "dimension_struct": "{" + ", ".join(f"'{item.name}': {item.column}" for item in model.dimensions.values()) + "}",
         "reserved": ", ".join(_literal(word) for word in model.reserved),
     }
     text = _BLOCK.sub(lambda block: "".join(_filled(block[2], block[1], item) for item in found[block[1]]), text)

@@ -26,7 +26,7 @@ visits AS (
         max(at_us) AS last_us,
         {fact.sql} AS {fact.name},
         list(viewed) FILTER (viewed IS NOT NULL) AS viewed,
-        arg_min({{{dimension_fields}}}, place) AS dimensions
+        arg_min({{dimension_struct}}, place) AS dimensions
     FROM placed
     GROUP BY slot, user_id, own_session_id, bucket
 ),
