@@ -122,8 +122,8 @@ def test_an_hour_waits_while_its_inputs_are_other_versions():
 def test_an_hour_waits_while_its_events_are_another_version_than_something_was_made_from():
     events, old, new = {HOUR: Entry("events", 1, "2")}, {HOUR: {"events": "1"}}, {HOUR: {"events": "2"}}
     assert waits.waiting_for_events(events, new, new) == {}
-    for fragments, activity in ((old, new), (new, old), ({}, new), (new, {})):
-        assert waits.waiting_for_events(events, fragments, activity) == {HOUR: "inputs"}
+    for first, second in ((old, new), (new, old), ({}, new), (new, {})):
+        assert waits.waiting_for_events(events, first, second) == {HOUR: "inputs"}
 
 
 def test_a_day_waits_while_any_input_of_its_hours_is_another_version():
