@@ -52,7 +52,7 @@ def state(letter: Letter, replays: Replays) -> str:
 
 def lines(letter: Letter, replays: Replays) -> Iterator[str]:
     """A record for people; nothing in it can move a terminal's cursor."""
-    source = f" of {readable(letter.source.encode())}" if letter.source else ""
+    source = f" row {letter.address.offset + 1:,} of {readable(letter.source.encode())}" if letter.source else ""
     where = f"{letter.address}  {letter.topic}{source}"
     yield f"{where}  {instant(letter.received_at)}  {letter.reason}  {letter.size:,} bytes  {state(letter, replays)}"
     if letter.origin != letter.address:

@@ -250,6 +250,11 @@ def test_an_erased_record_is_shown_as_such():
     assert "  headers    not kept" in rest
 
 
+def test_a_reject_of_an_import_names_its_row_as_the_import_counts_them():
+    imported = Letter("import", Address("ab" * 32, 0, 3), at(0), "bad_json", b"{", None, [], source="old.jsonl")
+    assert "/3  import row 4 of old.jsonl  " in next(dead_letter_output.lines(imported, Replays([])))
+
+
 def test_show_limits_to_the_newest_and_json_holds_every_byte(run, world):
     world.put([b"{", b"["])
     (address,) = world.put([(b"\xff", b"\x00\xff", [("a", b"\xfe"), ("a", None)])], 5)
