@@ -230,6 +230,13 @@ def test_a_quote_inside_an_unquoted_value_spoils_its_own_rows_alone(bring):
     assert b'6\\" screen' in found[1]["payload"]
 
 
+def test_a_row_with_two_stray_quotes_never_takes_the_next_row_with_it(bring):
+    data = HEAD + row(0) + row(1, model=b'5" x', note=b'"c') + row(2, note=b'",x"') + row(3)
+    found = bring("a.csv", data)
+    assert [one["reject_reason"] for one in found] == [None, "bad_json", None, None]
+    assert json.loads(found[2]["properties"]) == {"_extra": {"note": ",x"}}
+
+
 def test_bytes_that_are_no_utf_8_reject_their_row_and_are_kept(bring):
     found = bring("a.csv", HEAD + row(0, note="ü".encode()) + row(1, note=b"\xff") + row(2, user="ö".encode()))
     assert [one["reject_reason"] for one in found] == [None, "bad_encoding", None]
@@ -267,6 +274,7 @@ def test_where_properties_are_no_object_the_reject_keeps_the_columns_beside_it(b
     good, bad = bring("a.csv", head + row(0, properties=b"{}", note=b"x") + row(1, properties=b"[1]", note=b"y"))
     assert (good["properties"], bad["reject_reason"]) == ('{"b":"x"}', "bad_type:properties")
     assert json.loads(bad["payload"])["properties.b"] == "y"
+    assert bad["payload"].count(b'"properties":') == 1
 
 
 # ------------------------------------------------------------------------------------------------ Parquet
