@@ -132,6 +132,8 @@ class _Checker:
         if aggregates:
             self._fail(f"{sql!r}: the aggregate {aggregates[0]} may not stand here, expected {expected}")
         self._bound(sql, columns, kinds, expected)
+        # A macro may hide an aggregate: only where the expression will stand does the binder see it.
+        self._type(sql, f"count({sql})", columns)
 
     def _expression(self, sql: str, columns: Mapping[str, str]) -> tuple[dict[str, Any], list[str]]:
         """The parsed expression and the aggregates in it; it is one expression however it is spliced in."""
@@ -174,16 +176,20 @@ class _Checker:
         return tree
 
     def _bound(self, sql: str, columns: Mapping[str, str], kinds: tuple[str, ...], expected: str) -> None:
+        found = self._type(sql, sql, columns)
+        if found not in kinds:
+            self._fail(f"{sql!r} gives {found}: expected {expected}")
+
+    def _type(self, sql: str, text: str, columns: Mapping[str, str]) -> str:
+        """The type of what stands in `text`, of which `sql` is the user's part."""
         import duckdb
 
         rows = ", ".join(f"CAST(NULL AS {kind}) AS {name}" for name, kind in columns.items())
         try:
-            query = f"DESCRIBE SELECT {sql} AS {VALUE} FROM (SELECT {rows} WHERE false) AS {ROWS}"
-            found = self.con.execute(query).fetchall()[0][1]
+            query = f"DESCRIBE SELECT {text} AS {VALUE} FROM (SELECT {rows} WHERE false) AS {ROWS}"
+            return str(self.con.execute(query).fetchall()[0][1])
         except duckdb.Error as error:
             self._fail(f"{sql!r}: {_line(str(error))}")
-        if found not in kinds:
-            self._fail(f"{sql!r} gives {found}: expected {expected}")
 
     def _fail(self, why: str) -> NoReturn:
         raise ModelError(f"{self.where}: {self.entry} {why}")

@@ -149,6 +149,7 @@ def test_an_additive_metric_is_one_sum_of_whole_numbers(sql):
         (additive("sum(event_count)"), "no column event_count"),
         (additive("sum(kafka_offset)", "sessions"), "no column kafka_offset"),
         (distinct("count(*) > 1"), "the aggregate count_star may not stand here, expected a condition of one event"),
+        (distinct("wavg(kafka_offset, 1) > 1"), "nested"),
         (distinct("event_type"), "gives VARCHAR: expected a condition of one event"),
         ("[metrics.m]\nkind='median'\nsql='duration_seconds'\ncomment='x'\n", "gives DOUBLE: expected a whole number of one session"),
     ],
