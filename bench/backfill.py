@@ -17,7 +17,7 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from datetime import UTC, date, datetime, timedelta
 from functools import partial
@@ -31,7 +31,7 @@ from engagement.lake import Lake, open_lake
 from engagement.settings import Settings
 from engagement.tables import refresh, units
 from engagement.tables.context import TableContext, open_tables
-from engagement.tables.objects import Candidate
+from engagement.tables.objects import Candidate, Held
 from quality import gates
 
 FIRST = date(2026, 3, 1)
@@ -85,7 +85,8 @@ def make(lake: Lake, events_per_day: int, day: date) -> None:
 
 def rebuild(folder: Path, days: int) -> None:
     """The child: rebuild all days, as a backfill's runs do one after another."""
-    with open_tables(settings_of(folder), judge) as context:
+    with open_tables(settings_of(folder)) as context:
+        context.judge, context.judge_all = judge, judge_all
         print(BEGUN, flush=True)
         wanted = days_of(days)
         for start in range(0, days, CHUNK_DAYS):
@@ -98,6 +99,11 @@ def rebuild(folder: Path, days: int) -> None:
 def judge(context: TableContext, table: str, candidate: Candidate) -> None:
     """The gates, as the assets have them judge."""
     gates.require(gates.judge(context, table, candidate))
+
+
+def judge_all(context: TableContext, table: str, candidates: Sequence[Candidate]) -> list[Held | None]:
+    """The same for many units."""
+    return [gates.verdict(results) for results in gates.judge_all(context, table, candidates)]
 
 
 def days_of(count: int) -> list[date]:

@@ -14,7 +14,7 @@ from dagster._core.events import DagsterEvent, DagsterEventType
 
 from engagement.errors import PermanentError
 from engagement.tables.context import TableContext
-from engagement.tables.objects import Candidate, Outcome
+from engagement.tables.objects import Candidate, Held, Outcome
 from engagement_assets.partitions import hour_key, starts_of
 from quality import gates
 from resources import tags
@@ -62,12 +62,20 @@ def judged(context: AssetExecutionContext, tables: Tables, partition_key: str | 
             record_check(context, result, key)
         gates.require(results)
 
+    def judge_all(opened: TableContext, table: str, candidates: Sequence[Candidate]) -> list[Held | None]:
+        found = gates.judge_all(opened, table, candidates)
+        for candidate, results in zip(candidates, found, strict=True):
+            for result in results:
+                record_check(context, result, hour_key(candidate.hour) if candidate.hour else partition_key)
+        return [gates.verdict(results) for results in found]
+
     opened = tables.context
-    opened.judge, before = judge, opened.judge
+    before = opened.judge, opened.judge_all
+    opened.judge, opened.judge_all = judge, judge_all
     try:
         yield opened
     finally:
-        opened.judge = before
+        opened.judge, opened.judge_all = before
 
 
 def record_check(context: AssetExecutionContext, result: gates.GateResult, partition_key: str | None) -> None:
@@ -132,7 +140,8 @@ def contained(context: AssetExecutionContext, tables: Tables, partition_key: str
 
 def fail_at_the_end(context: AssetExecutionContext, tables: Tables) -> None:
     """In the last step of a run, raises UnitsFailed where a unit failed or a gate held it: the run then counts as failed."""
-    last = context.asset_key in LAST or not LAST & context.selected_asset_keys
+    chosen = context.job_def.asset_layer.selected_asset_keys  # the run's: `context.selected_asset_keys` are this step's alone
+    last = context.asset_key in LAST or not LAST & chosen
     if tables.held and last:
         failed = sorted(starts_of(tables.held))
         context.instance.add_run_tags(context.run.run_id, {tags.FAILED: ",".join(start.isoformat() for start in failed)})

@@ -6,7 +6,7 @@ keys, accounting, sums. A unit that fails keeps its last good object.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -44,6 +44,8 @@ class Gate:
     count: Check
     description: str
     hint: str
+    of_footer: bool = False
+    """Whether it judges what the unit's footer says too; all others look at rows alone, which many units can give together."""
 
 
 def _repeated_events(context: TableContext, rows: pa.Table, _facts: Mapping[str, Any]) -> int:
@@ -75,12 +77,12 @@ def _wrong_all_rows(context: TableContext, rows: pa.Table, facts: Mapping[str, A
     words = {name: word for name, word in context.model.all_words.items() if present or pc.any(pc.not_equal(rows[name], word)).as_py()}
     additive = context.model.additive
     sums = ", ".join(f"sum({name}) AS {name}" for name in additive)
-    names = ", ".join((*words, *additive))
+    names = ", ".join(("hour", *words, *additive))
     leaf = " AND ".join(f"{name} <> '{word}'" for name, word in words.items())
     levels = ", ".join(f"coalesce({name}, '{word}') AS {name}" for name, word in words.items())
     return int(engine.scalar(context.con, f"""
         WITH leaves AS (SELECT * FROM candidate WHERE {leaf}),
-        added AS (SELECT {levels}, {sums} FROM leaves GROUP BY CUBE ({", ".join(words)}) HAVING count(*) > 0)
+        added AS (SELECT hour, {levels}, {sums} FROM leaves GROUP BY hour, CUBE ({", ".join(words)}) HAVING count(*) > 0)
         SELECT count(*) FROM (
             (SELECT {names} FROM candidate EXCEPT ALL SELECT {names} FROM added)
             UNION ALL (SELECT {names} FROM added EXCEPT ALL SELECT {names} FROM candidate)
@@ -92,7 +94,7 @@ GATES = (
          "look at the copies with `engagement query`; rebuild the hour with `engagement backfill`"),
     Gate("events_accounted_for", units.EVENTS, _unaccounted_events,
          "Good rows that the raw footers count are events or dropped copies, none else (R11).",
-         "a raw object holds other rows than its footer says: compare them before you rebuild"),
+         "a raw object holds other rows than its footer says: compare them before you rebuild", of_footer=True),
     Gate("no_repeated_sessions", units.SESSIONS, _repeated_sessions, "No session stands twice (R7).",
          "rebuild the day with `engagement backfill`"),
     Gate("all_rows_add_up", units.BIG_TABLE, _wrong_all_rows, "Additive metrics of every ALL row equal the sum of their parts (R8).",
@@ -107,8 +109,31 @@ def judge(context: TableContext, table: str, candidate: Candidate) -> list[GateR
     ]
 
 
+def judge_all(context: TableContext, table: str, candidates: Sequence[Candidate]) -> list[list[GateResult]]:
+    """Run a table's gates over many candidates, a list of results for each.
+
+    Rows are looked at together: what stands once among all of them stands once in each, and only where something is
+    wrong is each looked at alone.
+    """
+    import pyarrow as pa
+
+    results: list[list[GateResult]] = [[] for _ in candidates]
+    rows = pa.concat_tables([candidate.table for candidate in candidates])
+    for gate in (gate for gate in GATES if gate.table == table):
+        clean = not gate.of_footer and gate.count(context, rows, candidates[0].facts) == 0
+        for candidate, found in zip(candidates, results, strict=True):
+            violations = 0 if clean else gate.count(context, candidate.table, candidate.facts)
+            found.append(GateResult(gate.name, violations, gate.hint))
+    return results
+
+
 def require(results: list[GateResult]) -> None:
     """Raises Held where a gate failed."""
+    if held := verdict(results):
+        raise held
+
+
+def verdict(results: list[GateResult]) -> Held | None:
+    """Why a unit is held, None where every gate passed."""
     failed = [f"{result.gate} ({result.violations} violations)" for result in results if not result.passed]
-    if failed:
-        raise Held(", ".join(failed))
+    return Held(", ".join(failed)) if failed else None

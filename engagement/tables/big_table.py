@@ -44,11 +44,15 @@ def refresh_hours(context: TableContext, day: date, hours: Sequence[datetime], *
             with _holding(held, hour):
                 require_one_model(context, inputs)
                 wanted[hour] = inputs
-        for hour, candidate in _candidates(context, wanted).items():
-            with _holding(held, hour):
-                context.judge(context, units.BIG_TABLE, candidate)
-                fresh[hour] = candidate
-                made[hour.isoformat()] = {"rows": candidate.table.num_rows, "inputs": wanted[hour], **candidate.facts}
+        candidates = _candidates(context, wanted)
+        for (hour, candidate), verdict in zip(
+            candidates.items(), context.verdicts(units.BIG_TABLE, list(candidates.values())), strict=True
+        ):
+            if verdict:
+                held[hour] = str(verdict)
+                continue
+            fresh[hour] = candidate
+            made[hour.isoformat()] = {"rows": candidate.table.num_rows, "inputs": wanted[hour], **candidate.facts}
         return Candidate(_merged(context, old, fresh), {"hours": dict(made)}) if fresh else None
 
     whole = publish(context.lake, units.hours_key(day), build)

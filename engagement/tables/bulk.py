@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from datetime import datetime
 
@@ -18,7 +18,7 @@ from engagement.errors import EngagementError
 from engagement.lake import Entry
 from engagement.tables import units
 from engagement.tables.context import TableContext
-from engagement.tables.objects import Candidate, Held, Outcome, publish_made, unchanged
+from engagement.tables.objects import Candidate, Outcome, publish_made, unchanged
 
 WRITERS = 4
 """Threads that publish; more than cores, because each waits for the disk."""
@@ -46,15 +46,16 @@ def rebuild(
     """
     results: Results = {}
     alone: list[datetime] = []
-    with ThreadPoolExecutor(WRITERS) as pool:
+    with _plain_memory(), ThreadPoolExecutor(WRITERS) as pool:
         for batch in batches:
             with locked():
                 try:
                     candidates = make(batch)
+                    accepted = _accepted(context, table, candidates, results)
                 except Exception:  # noqa: BLE001 - one by one it shows whose fault it is
                     alone += batch
                     continue
-                _publish(context, table, _judged(context, table, candidates, results), notes, pool, results)
+                _publish(context, table, accepted, notes, pool, results)
             for slot in batch:
                 if slot not in candidates:
                     results[slot] = unchanged(context.lake, units.slot_key(table, slot), notes[slot])
@@ -93,20 +94,36 @@ def required(results: Results) -> dict[datetime, Outcome]:
     return {slot: result for slot, result in results.items() if isinstance(result, Outcome)}
 
 
-def _judged(
+@contextmanager
+def _plain_memory() -> Iterator[None]:
+    """Arrow's memory from the C library meanwhile.
+
+    Arrow's own allocator hands large blocks back at once and faults them in again: half of a rebuild's time was the kernel's.
+    """
+    import pyarrow as pa
+
+    before = pa.default_memory_pool()
+    pa.set_memory_pool(pa.system_memory_pool())
+    try:
+        yield
+    finally:
+        pa.set_memory_pool(before)
+
+
+def _accepted(
     context: TableContext, table: str, candidates: Mapping[datetime, Candidate], results: Results
-) -> Iterator[tuple[datetime, Candidate]]:
-    for slot, candidate in candidates.items():
-        try:
-            context.judge(context, table, replace(candidate, hour=units.floor_hour(slot)))
-        except Held as verdict:
-            key = units.slot_key(table, slot)
-            old = context.lake.stat(key)
-            results[slot] = Outcome(key, 0, old.size if old else 0, False, held=str(verdict))
-        except Exception:  # noqa: BLE001, S112 - without a result it is made anew alone, where this shows again
+) -> list[tuple[datetime, Candidate]]:
+    """The candidates that the gates let pass; the others get their result here."""
+    asked = [replace(candidate, hour=units.floor_hour(slot)) for slot, candidate in candidates.items()]
+    accepted = []
+    for (slot, candidate), verdict in zip(candidates.items(), context.verdicts(table, asked), strict=True):
+        if verdict is None:
+            accepted.append((slot, candidate))
             continue
-        else:
-            yield slot, candidate
+        key = units.slot_key(table, slot)
+        old = context.lake.stat(key)
+        results[slot] = Outcome(key, 0, old.size if old else 0, False, held=str(verdict))
+    return accepted
 
 
 def _publish(

@@ -13,7 +13,7 @@ from engagement.raw.index import RawIndex
 from engagement.settings import Settings
 from engagement.tables import declared, engine, schemas, slices
 from engagement.tables.model import Model, built_in
-from engagement.tables.objects import CODE_VERSION, Candidate, Footers
+from engagement.tables.objects import CODE_VERSION, Candidate, Footers, Held
 
 if TYPE_CHECKING:
     import duckdb
@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 
 Judge = Callable[["TableContext", str, Candidate], None]
 """Judges a candidate before publication (table folder, rows); raises objects.Held to refuse it."""
+
+
+JudgeAll = Callable[["TableContext", str, Sequence[Candidate]], Sequence[Held | None]]
+"""The same for many units of a table: for each why it is refused, or None."""
 
 
 def _accept(_context: TableContext, _table: str, _candidate: Candidate) -> None:
@@ -41,6 +45,8 @@ class TableContext:
     """Dimensions of older models of the lake that the present one lacks, with their ALL words."""
     footers: Footers = field(init=False)
     judge: Judge = _accept
+    judge_all: JudgeAll | None = None
+    """Judges many at once, where that is cheaper than `judge` on each."""
 
     def __post_init__(self) -> None:
         self.footers = Footers(self.lake)
@@ -60,6 +66,19 @@ class TableContext:
     def table_of(self, query: str, parameters: dict[str, Any], table: str) -> pa.Table:
         """The query's rows with exactly the table's columns and types."""
         return engine.table_of(self.con, query, parameters, table, self.model)
+
+    def verdicts(self, table: str, candidates: Sequence[Candidate]) -> Sequence[Held | None]:
+        """For each candidate why its gates refuse it, or None."""
+        if self.judge_all and candidates:
+            return self.judge_all(self, table, candidates)
+        return [self._verdict(table, candidate) for candidate in candidates]
+
+    def _verdict(self, table: str, candidate: Candidate) -> Held | None:
+        try:
+            self.judge(self, table, candidate)
+        except Held as verdict:
+            return verdict
+        return None
 
     @property
     def made_by(self) -> dict[str, Any]:
