@@ -237,11 +237,12 @@ def test_a_row_with_two_stray_quotes_never_takes_the_next_row_with_it(bring):
     assert json.loads(found[2]["properties"]) == {"_extra": {"note": ",x"}}
 
 
-def test_bytes_that_are_no_utf_8_reject_their_row_and_are_kept(bring):
-    found = bring("a.csv", HEAD + row(0, note="ü".encode()) + row(1, note=b"\xff") + row(2, user="ö".encode()))
+@pytest.mark.parametrize(("value", "kept"), [(b"\xff", b'"note":"\xff"'), (quoted(b'\xff"'), b'"note":"\xff\\""')])
+def test_bytes_that_are_no_utf_8_reject_their_row_and_are_kept(value, kept, bring):
+    found = bring("a.csv", HEAD + row(0, note="ü".encode()) + row(1, note=value) + row(2, user="ö".encode()))
     assert [one["reject_reason"] for one in found] == [None, "bad_encoding", None]
     assert found[0]["properties"] == '{"_extra":{"note":"ü"}}'
-    assert b'"note":"\xff"' in found[1]["payload"]
+    assert kept in found[1]["payload"]
     assert found[2]["user_id"] == "ö"
 
 
