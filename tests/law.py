@@ -446,12 +446,11 @@ def assert_lawful(lab: Lab) -> None:
 
 def oracle_sessions(rows: list[RawEvent], rules: Rules) -> list[dict]:
     """The oracle's sessions as the view shows them: path keys and `is_open` too."""
-    read_to = oracle.read_to(rows)
 
     def shown(session: dict) -> dict:
         start = session["started_at"]
-        open_now = read_to is not None and session["open_until"] >= read_to
-        return session | {"is_open": open_now, "year": start.year, "month": start.month, "day": start.day, "hour": start.hour}
+        keys = {"year": start.year, "month": start.month, "day": start.day, "hour": start.hour}
+        return session | keys | {"is_open": oracle.is_open(session, rows)}
 
     return [shown(session) for session in oracle.sessions(rows, rules.gap_seconds, rules.mode)]
 

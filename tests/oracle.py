@@ -62,9 +62,10 @@ def sessions(rows: list[RawEvent], gap_seconds: int = 1800, mode: str = "gap") -
     return sorted(found, key=lambda session: (session["started_at"], session["user_id"], session["session_key"]))
 
 
-def read_to(rows: list[RawEvent]) -> datetime | None:
-    """The newest received_at of a record that was not imported: a session is open while its open_until is not before it."""
-    return max((row.received_at for row in rows if row.kafka_topic != IMPORTED), default=None)
+def is_open(session: dict, rows: list[RawEvent]) -> bool:
+    """Whether a session may still grow, as far as the log has been read: open_until >= newest received_at of a non-imported record."""
+    read_to = max((row.received_at for row in rows if row.kafka_topic != IMPORTED), default=None)
+    return read_to is not None and session["open_until"] >= read_to
 
 
 def aggregates(rows: list[RawEvent], period: str, limit: int = 1000, gap_seconds: int = 1800, mode: str = "gap") -> list[dict]:

@@ -11,7 +11,7 @@ import pytest
 from histories import histories, log_of, splits
 from hypothesis import HealthCheck, Phase, find, given, settings
 from hypothesis import strategies as st
-from oracle import RawEvent, aggregates, dedupe, dimensions, sessions
+from oracle import RawEvent, aggregates, dedupe, dimensions, is_open, sessions
 
 MICROSECOND = timedelta(microseconds=1)
 HALF_HOUR = timedelta(minutes=30)
@@ -177,6 +177,12 @@ class TestWholeDay:
         day = [*bot_day()[:-1], NEXT_MIDNIGHT - HALF_HOUR - MICROSECOND]
         assert [one["is_automated"] for one in sessions(rows_at(*day))] == [False]
 
+    def test_a_whole_day_is_judged_by_the_gap_of_the_lake(self):
+        four_hours = timedelta(hours=4)
+        day = [MIDNIGHT + four_hours, *[MIDNIGHT + number * four_hours for number in range(2, 6)]]
+        assert [one["is_automated"] for one in sessions(rows_at(*day), gap_seconds=14400)] == [True]
+        assert not any(one["is_automated"] for one in sessions(rows_at(*day), gap_seconds=14399))
+
     def test_day_without_a_gap_that_only_joins_at_midnight_is_not_automated(self):
         evening = [NOON + number * HALF_HOUR for number in range(49)]
         assert spans(rows_at(*evening)) == [(NOON, NOON + timedelta(days=1), 49)]
@@ -282,6 +288,20 @@ class TestSessionColumns:
         rows = [row(1, NOON, event_type=types[0]), row(2, NOON + lasting, event_type=types[1])]
         (one,) = sessions(rows)
         assert (one["is_engaged"], one["is_bounce"]) == (engaged, not engaged)
+
+
+class TestOpen:
+    def test_open_as_long_as_the_log_is_read_no_further_than_open_until(self):
+        rows = [row(1, NOON), row(2, NOON, user_id="v", received_at=NOON + HALF_HOUR)]
+        assert [is_open(one, rows) for one in sessions(rows)] == [True, True]
+        later = [*rows, row(3, NOON, user_id="w", received_at=NOON + HALF_HOUR + MICROSECOND)]
+        assert [is_open(one, later) for one in sessions(rows)] == [False, False]
+
+    def test_imports_do_not_tell_how_far_the_log_is_read(self):
+        imported = row(2, NOON, kafka_topic="import", kafka_topic_id="1a" * 32, received_at=NOON + timedelta(days=9))
+        (one,) = sessions([row(1, NOON), imported])
+        assert is_open(one, [row(1, NOON), imported])
+        assert not is_open(one, [imported])
 
 
 class TestDimensions:
