@@ -9,12 +9,14 @@ from datetime import UTC, datetime, timedelta
 
 import lake_helpers
 import oracle
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from engagement.tables import activity, big_table, bulk, events, fragments, objects, refresh, sessions, slices, units, waits
 from engagement.tables.objects import Held
+from quality import gates
 
 DAY = datetime(2026, 3, 11, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
@@ -203,6 +205,23 @@ def test_slots_without_rows_get_no_object(context):
     assert len(list(context.lake.list("processed"))) == len(STEPS)
 
 
+def test_many_units_judged_together_get_the_verdicts_that_each_gets_alone(context):
+    refreshed(context, [event(0, 5), event(1, 65), event(2, 66), event(3, 125), event(4, 126)])
+    for table in (units.EVENTS, units.SESSIONS, units.BIG_TABLE):
+        candidates = []
+        for number, entry in enumerate(entry for entry in context.lake.list(table) if not entry.key.endswith("/day.parquet")):
+            rows = objects.read_rows(context.lake, entry)
+            rows = pa.concat_tables([rows, rows.slice(0, 1)]) if number == 1 else rows
+            candidates.append(objects.Candidate(rows, context.footers.of(entry)))
+        if table == units.BIG_TABLE:  # one object holds all hours: a row too many in the second
+            hours = slices.cut(candidates[0].table, "hour")
+            hours[1] = pa.concat_tables([hours[1], hours[1].slice(0, 1)])
+            candidates = [objects.Candidate(rows, {}) for rows in hours.values()]
+        together = gates.judge_all(context, table, candidates)
+        assert together == [gates.judge(context, table, candidate) for candidate in candidates]
+        assert [gates.verdict(results) is None for results in together] == [number != 1 for number in range(len(candidates))]
+
+
 # The plain functions
 
 SLOTS = st.lists(st.integers(0, 50), unique=True).map(lambda numbers: [DAY + number * units.HOUR for number in numbers])
@@ -221,8 +240,6 @@ def test_batches_hold_every_slot_once_in_order_and_are_no_heavier_than_asked(slo
     st.lists(st.tuples(st.integers(0, 5 * 3600 * 10**6), st.sampled_from("abc")), min_size=1, max_size=30, unique=True), st.integers(1, 4)
 )
 def test_rows_cut_unsorted_are_those_of_each_slot_in_order(rows, chunks):
-    import pyarrow as pa
-
     base = int(DAY.timestamp()) * 10**6
     times = pa.array([base + micros for micros, _ in rows], pa.timestamp("us", tz="UTC"))
     numbers = [(base + micros) // (20 * 60 * 10**6) for micros, _ in rows]
