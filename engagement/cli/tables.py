@@ -111,8 +111,9 @@ def _backfill(settings: settings_module.Settings, chunks: list[Any], chosen: lis
 
     from engagement_assets import local_runs
 
-    os.nice(10)  # history yields to the live path: lower priority, one engine thread
-    settings = replace(settings, threads=1, sources={**settings.sources, "threads": "backfill"})
+    os.nice(10)  # history yields to the live path: lower priority, and one engine thread unless the settings say how many
+    if "threads" not in settings.sources:
+        settings = replace(settings, threads=1, sources={**settings.sources, "threads": "backfill"})
     total = sum(chunk.units for chunk in chunks)
     bar = Progress(
         TextColumn("backfill {task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[speed]}"),

@@ -22,7 +22,7 @@ from engagement.tables.objects import Candidate, Outcome, publish_made, unchange
 
 WRITERS = 4
 """Threads that publish; more than cores, because each waits for the disk."""
-WAITING = 8
+WAITING = 16
 """Candidates on their way to the disk at most: they hold memory."""
 
 Notes = Mapping[datetime, Entry | None]
@@ -45,21 +45,26 @@ def rebuild(
     `notes` may be filled by `make`; `locked` is held from there to the batch's last put. Never raises for what is in a unit.
     """
     results: Results = {}
-    alone: list[datetime] = []
+    slots: list[datetime] = []
     with _plain_memory(), ThreadPoolExecutor(WRITERS) as pool:
+        writers = _Writers(context, table, pool, results)
         for batch in batches:
+            slots += batch
             with locked():
                 try:
                     candidates = make(batch)
                     accepted = _accepted(context, table, candidates, results)
-                except Exception:  # noqa: BLE001 - one by one it shows whose fault it is
-                    alone += batch
+                except Exception:  # noqa: BLE001, S112 - one by one it shows whose fault it is
                     continue
-                _publish(context, table, accepted, notes, pool, results)
+                for slot, candidate in accepted:
+                    writers.publish(slot, notes[slot], candidate)
+                if locked is not nullcontext:
+                    writers.settle()  # else the last ones are compressed while the next batch is read
             for slot in batch:
                 if slot not in candidates:
                     results[slot] = unchanged(context.lake, units.slot_key(table, slot), notes[slot])
-            alone += [slot for slot in batch if slot not in results]
+        writers.settle()
+    alone = [slot for slot in slots if slot not in results]
     for slot in alone:
         try:
             results[slot] = one(slot)
@@ -126,29 +131,29 @@ def _accepted(
     return accepted
 
 
-def _publish(
-    context: TableContext,
-    table: str,
-    candidates: Iterable[tuple[datetime, Candidate]],
-    notes: Notes,
-    pool: ThreadPoolExecutor,
-    results: Results,
-) -> None:
-    """Publish in threads; a slot that another writer replaced, or whose put failed, gets no result here."""
-    under_way: deque[tuple[datetime, Future[Outcome | None]]] = deque()
+class _Writers:
+    """Threads that publish. A slot that another writer replaced meanwhile gets no result here."""
 
-    def settle(most: int) -> None:
-        while len(under_way) > most:
-            slot, future = under_way.popleft()
+    def __init__(self, context: TableContext, table: str, pool: ThreadPoolExecutor, results: Results) -> None:
+        self._context, self._table, self._pool, self._results = context, table, pool, results
+        self._under_way: deque[tuple[datetime, Future[Outcome | None]]] = deque()
+
+    def publish(self, slot: datetime, old: Entry | None, candidate: Candidate) -> None:
+        """Hand one over; waits while too many are under way."""
+        key = units.slot_key(self._table, slot)
+        self._under_way.append((slot, self._pool.submit(publish_made, self._context.lake, key, old, candidate)))
+        self.settle(WAITING)
+
+    def settle(self, most: int = 0) -> None:
+        """Wait until no more than so many are under way."""
+        while len(self._under_way) > most:
+            slot, future = self._under_way.popleft()
             try:
                 outcome = future.result()
             except EngagementError as error:  # the store refused: to try again one by one would only fail slower
-                results[slot] = error
+                self._results[slot] = error
+            except Exception:  # noqa: BLE001, S112 - without a result it is made anew alone, where this shows again
+                continue
             else:
                 if outcome is not None:
-                    results[slot] = outcome
-
-    for slot, candidate in candidates:
-        under_way.append((slot, pool.submit(publish_made, context.lake, units.slot_key(table, slot), notes[slot], candidate)))
-        settle(WAITING)
-    settle(0)
+                    self._results[slot] = outcome
