@@ -158,12 +158,12 @@ def subsets():
 def direct(settings, source, period, columns):
     """`columns` over `source` for each period and all 16 subsets: (period, dimensions) -> row, one plain GROUP BY a subset."""
     keys = ["year", "month", "day", "hour"][: 4 if period == "hour" else 3]
-    found = {}
+    queries = []
     for chosen in subsets():
         level = ", ".join(name if name in chosen else f"'{word}' AS {name}" for name, word in WORDS.items())
-        for row in lake_helpers.table(settings, f"SELECT {', '.join(keys)}, {level}, {columns} FROM {source} GROUP BY ALL"):
-            found[tuple(row.pop(key) for key in (*keys, *WORDS))] = row
-    return found
+        queries.append(f"SELECT {', '.join(keys)}, {level}, {columns} FROM {source} GROUP BY ALL")
+    rows_ = lake_helpers.table(settings, " UNION ALL BY NAME ".join(queries))
+    return {tuple(row.pop(key) for key in (*keys, *WORDS)): row for row in rows_}
 
 
 def of_big_table(settings, period, names):
