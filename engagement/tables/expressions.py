@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 ROWS, VALUE = "the_rows_of_this_model", "the_value_of_this_expression"
 WHOLE = ("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT", "UTINYINT", "USMALLINT", "UINTEGER", "UBIGINT", "UHUGEINT")
 SUMS = ("sum", "count", "count_star", "count_if")
+NO_DIMENSIONS = ("event_id", "user_id", "session_id", "screen", "properties", "kafka_topic", "kafka_topic_id")
+"""Columns whose nulls mean something elsewhere (a dimension has none), or that tell single events apart."""
 STEPS = (
     "client_id", "own_session_id", "at_us", "first_us", "last_us", "duration_us", "slot", "bucket", "place", "period", "viewed",
     "dimensions", "fragment", "session", "starts", "appeared", "value",
@@ -113,7 +115,7 @@ class _Checker:
                 self._fail(f"{name} is another column of events: name the dimension like its column, or anew")
             if [other.column for other in self.model.dimensions.values()].count(item.column) > 1:
                 self._fail(f"column = {item.column!r} is the column of another dimension")
-            if item.column in ("event_id", "user_id", "properties", "kafka_topic", "kafka_topic_id"):
+            if item.column in NO_DIMENSIONS:
                 self._fail(f"column = {item.column!r} cannot be a dimension")
 
     def _sum(self, sql: str, columns: Mapping[str, str]) -> None:

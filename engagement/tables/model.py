@@ -24,7 +24,7 @@ BUILT_IN = Path(__file__).parent / "built_in.toml"
 MOST_DIMENSIONS = 6
 """Every row of the big table stands for 2^n subsets: six dimensions are 64."""
 
-OTHER, UNKNOWN = "OTHER", "UNKNOWN"
+OTHER = "OTHER"
 Kind = Literal["additive", "distinct", "median", "ratio"]
 TYPES = ("text", "int64", "double", "bool", "instant")
 

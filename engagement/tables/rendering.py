@@ -15,14 +15,13 @@ import re
 from collections.abc import Mapping, Sequence
 
 from engagement.tables.model import Metric, Model, Promoted
+from engagement.tables.schemas import DUCKDB_TYPES
 
 Items = Sequence[Mapping[str, str]]
 
 _BLOCK = re.compile(r"^[ ]*-- \{\{each (\w+)\}\}\n(.*?)^[ ]*-- \{\{end\}\}\n", re.MULTILINE | re.DOTALL)
 _MARK = re.compile(r"\{(\w+)\.(\w+)\}")
 _WORD = re.compile(r"\{\{(\w+)\}\}")
-
-TYPES = {"int64": "BIGINT", "double": "DOUBLE", "bool": "BOOLEAN", "instant": "TIMESTAMP WITH TIME ZONE"}
 
 
 def render(text: str, model: Model) -> str:
@@ -64,7 +63,7 @@ def promoted(column: Promoted, properties: str) -> str:
     if column.type == "text":
         fits, cast = f"json_type({properties}, {path}) = 'VARCHAR'", value
     else:
-        cast = f"TRY_CAST({value} AS {TYPES[column.type]})"
+        cast = f"TRY_CAST({value} AS {DUCKDB_TYPES[column.type]})"
         fits = {
             "int64": f"regexp_full_match({value}, '[+-]?[0-9]+([.]0*)?')",
             "double": f"isfinite({cast})",

@@ -124,6 +124,7 @@ def test_an_additive_metric_is_one_sum_of_whole_numbers(sql):
         (REGION.replace('"region"', '"country"'), "is another column of events"),
         (REGION.replace(".region]", ".land]").replace('"region"', '"country"'), "is the column of another dimension"),
         (REGION.replace(".region]", ".who]").replace('"region"', '"user_id"'), "column = 'user_id' cannot be a dimension"),
+        (REGION.replace(".region]", ".screen]").replace('"region"', '"screen"'), "column = 'screen' cannot be a dimension"),
         (REGION.replace("ALL_REGIONS", "ALL_DEVICES"), "all = 'ALL_DEVICES' is another dimension's word"),
         # references
         (ratio("tabs", "total_events"), "numerator = 'tabs': expected the name of an additive or distinct metric"),
