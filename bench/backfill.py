@@ -74,8 +74,11 @@ def measured(folder: Path, days: int, events_per_day: int) -> dict[str, float]:
     )
     rows = sum(count for _, count in measure.parquet_files(lake.path(units.EVENTS)))
     shutil.rmtree(folder)
+    expected = days * synthetic.events_of(events_per_day)
+    if rows != expected:
+        raise measure.Failed(f"{days} days: {rows} events in the tables, expected {expected}")
     events, wall, cpu = days * events_per_day, usage.wall - usage.start_wall, usage.cpu - usage.start_cpu
-    return {"days": days, "events": events, "events_kept": rows, "wall": wall, "cpu": cpu, "rate": events / wall, "rss": usage.peak_rss}
+    return {"days": days, "events": events, "wall": wall, "cpu": cpu, "rate": events / wall, "rss": usage.peak_rss}
 
 
 def make(lake: Lake, events_per_day: int, day: date) -> None:

@@ -52,11 +52,16 @@ def write_day(lake: Lake, day: date, count: int, slot_minutes: int = 60, seed: i
         files.write(lake, chain, start, start + part.num_rows, batch, f"{day}.jsonl")
 
 
+def events_of(count: int) -> int:
+    """How many of so many records are events and not copies."""
+    return count - int(count * COPIES)
+
+
 def _table(generator: np.random.Generator, midnight: datetime, count: int, topic_id: str) -> pa.Table:
     import numpy as np
     import pyarrow as pa
 
-    fresh = count - int(count * COPIES)
+    fresh = events_of(count)
     visit, times = _visits(generator, fresh)
     owners = generator.integers(0, max(1, fresh // VISIT // 2), size=int(visit.max()) + 1)
     user = owners[visit]
