@@ -40,7 +40,7 @@ def begun() -> None:
 def ours(source: str, target: str, scratch: str) -> None:
     """The pipeline's own SQL texts, one on top of the other, with slots of an hour as in a lake.
 
-    A stored slot is sorted, so there a row's number is its place; here the order is computed, as whoever stores it must.
+    A stored slot is sorted, so there a row's number is its place; here the order is computed.
     """
     from engagement.raw import rows
     from engagement.tables import engine
@@ -51,12 +51,29 @@ def ours(source: str, target: str, scratch: str) -> None:
     con.execute("CREATE TABLE device_models (model VARCHAR, device_name VARCHAR)")
     texts = {name: bound(engine.sql(name)) for name in ("events", "fragments", "sessions")}
     begun()
-    con.execute(f"CREATE VIEW slot_events AS SELECT *, {PLACE} AS place FROM ({texts['events']})")
+    con.execute(f"CREATE VIEW slot_events AS {bound(PLACED).replace('$events', texts['events'])}")
     con.execute(f"CREATE VIEW reach_fragments AS {texts['fragments']}")
     con.execute(f"COPY ({texts['sessions']}) TO '{target}' (COMPRESSION zstd)")
 
 
-PLACE = "row_number() OVER (ORDER BY event_time, event_id)"
+PLACED = """
+WITH
+-- one row per time that several records have
+shared AS (SELECT event_time FROM known GROUP BY event_time HAVING count(*) > 1),
+
+-- one row per event of a shared time, with its turn among them
+ties AS (
+    SELECT DISTINCT event_time, event_id, dense_rank() OVER (PARTITION BY event_time ORDER BY event_id) AS turn
+    FROM known
+    SEMI JOIN shared USING (event_time)
+)
+
+-- one row per event, with its place in its slot: the microsecond, then the turn
+SELECT e.*, epoch_us(e.event_time) % $slot_us * 2147483648 + coalesce(t.turn, 0) AS place
+FROM ($events) AS e
+LEFT JOIN ties AS t ON t.event_time = e.event_time AND t.event_id = e.event_id
+"""
+"""The total order of a slot's events as a number, without sorting them all by text."""
 
 
 def bound(text: str) -> str:
