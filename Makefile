@@ -40,8 +40,13 @@ test-unit: .venv/.synced  ## the fast tests: no broker, no daemon, no browser
 lint: .venv/.synced  ## ruff and mypy
 	@.venv/bin/ruff check . && .venv/bin/ruff format --check . && .venv/bin/mypy
 
-bench: setup  ## measurements quoted in the docs; prints them with machine and date (about 90 minutes)
-	@$(PY) bench/full_hour.py
+bench: setup  ## measurements quoted in the docs; prints them with machine and date (some hours)
+	@$(PY) bench/sessions.py
+	@$(PY) bench/tick.py
+	@$(PY) bench/backfill.py
+	@$(PY) bench/queries.py
+	@$(PY) bench/law.py
+	@$(PY) bench/import_history.py
 	@$(PY) bench/latency.py
 	@$(PY) bench/ingest.py
 	@$(PY) bench/catch_up.py
