@@ -200,6 +200,8 @@ class Meanwhile(Operation):
     def on(self, lab: Lab) -> None:
         def act() -> None:
             lab.interfered += 1
+            if lab.settled != lab.arrived:  # half of what arrived is taken up: nobody can say what is left to replace
+                lab.settled = None
             with lab.another_process():
                 self.other.on(lab)
 
