@@ -116,6 +116,9 @@ def report(context: AssetExecutionContext, tables: Tables, partition_key: str, o
     unfit = _added([fact["unfit"] for fact in facts if "unfit" in fact])
     if unfit:
         metadata["unfit_values"] = MetadataValue.json(unfit)
+    other = _added([fact["other"] for fact in facts if "other" in fact])
+    if other:
+        metadata["events_in_other"] = MetadataValue.json(other)
     if offsets:
         metadata["raw_offsets"] = MetadataValue.json(offsets)
     held = [f"{outcome.key}: {outcome.held}" for outcome in outcomes if outcome.held]

@@ -216,7 +216,7 @@ def query(
 
     settings = settings_module.load()
     require_lake(settings)
-    with views.open_views(settings) as con:
+    with views.open_views(settings, views.tables_of(sql)) as con:
         try:
             result = con.execute(views.require_select(con, sql))
             names = [column[0] for column in result.description or []]

@@ -20,7 +20,7 @@ from engagement.dashboard.freshness import Consumer, Facts, Status
 from engagement.errors import EngagementError
 from engagement.lake import LAKE_JSON, Lake
 from engagement.settings import Settings
-from engagement.tables import declared, units, waits
+from engagement.tables import declared, schemas, units, waits
 from engagement.tables.context import TableContext, open_tables
 from engagement.tables.objects import Footers
 from engagement.tables.views import open_views
@@ -155,10 +155,10 @@ def _has_lake(settings: Settings) -> bool:
 def _reading(settings: Settings, read: Callable[[duckdb.DuckDBPyConnection], T]) -> T:
     """What `read` finds through the views. An object replaced under the reader is read again once."""
     try:
-        with open_views(settings) as con:
+        with open_views(settings, [schemas.NAMES[units.BIG_TABLE]]) as con:
             return read(con)
     except duckdb.Error:
-        with open_views(settings) as con:
+        with open_views(settings, [schemas.NAMES[units.BIG_TABLE]]) as con:
             return read(con)
 
 

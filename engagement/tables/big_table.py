@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from engagement.lake import Entry
 from engagement.tables import schemas, slices, units
 from engagement.tables.context import TableContext
+from engagement.tables.model import Model
 from engagement.tables.objects import Candidate, Held, Outcome, provenance, publish, read_rows
 
 if TYPE_CHECKING:
@@ -107,12 +108,29 @@ def _candidates(context: TableContext, inputs: Mapping[datetime, Iterable[str]])
     """The hour rows of these hours of one day from their inputs, by one query."""
     facts = {hour: _facts(context, keys) for hour, keys in inputs.items()}
     rows = slices.cut(_rows(context, [key for keys in inputs.values() for key in keys], "hour"), "hour") if inputs else {}
-    return {hour: Candidate(context.typed(rows.get(hour.hour), units.BIG_TABLE), facts[hour], hour) for hour in inputs}
+    tables = {hour: context.typed(rows.get(hour.hour), units.BIG_TABLE) for hour in inputs}
+    return {hour: Candidate(table, facts[hour] | _rare(table, context.model), hour) for hour, table in tables.items()}
 
 
 def _of_day(context: TableContext, inputs: Iterable[str]) -> Candidate:
     facts = _facts(context, inputs)
-    return Candidate(_rows(context, inputs, "-1"), facts)
+    rows = _rows(context, inputs, "-1")
+    return Candidate(rows, facts | _rare(rows, context.model))
+
+
+def _rare(rows: pa.Table, model: Model) -> dict[str, dict[str, int]]:
+    """`other`: dimension -> events of one period whose value is too rare to keep its name (interface §3, OTHER); nothing where none is."""
+    import pyarrow.compute as pc
+
+    found: dict[str, int] = {}
+    for name in model.dimensions:
+        chosen = pc.equal(rows[name], "OTHER")
+        for item in model.dimensions.values():
+            if item.name != name:
+                chosen = pc.and_(chosen, pc.equal(rows[item.name], item.all))
+        events = sum(rows.filter(chosen)["total_events"].to_pylist())
+        found |= {name: events} if events else {}
+    return {"other": found} if found else {}
 
 
 def _facts(context: TableContext, inputs: Iterable[str]) -> dict[str, Any]:

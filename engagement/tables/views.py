@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -29,9 +29,10 @@ class NotUnderstood(NotOneSelect):
 
 
 @contextlib.contextmanager
-def open_views(settings: Settings) -> Iterator[duckdb.DuckDBPyConnection]:
-    """A connection that sees the tables and no file outside the lake, its configuration locked.
+def open_views(settings: Settings, only: Collection[str] = tuple(VIEWS)) -> Iterator[duckdb.DuckDBPyConnection]:
+    """A connection that sees the tables, or `only` some, and no file outside the lake, its configuration locked.
 
+    Opening a table lists its objects and reads their footers: of all tables that takes seconds after a few months.
     The engine lets a connection that may read a folder also write it: run what users send through `require_select`.
     """
     lake, _ = open_lake(settings)
@@ -41,13 +42,16 @@ def open_views(settings: Settings) -> Iterator[duckdb.DuckDBPyConnection]:
     con = engine.connect(settings)
     try:
         index.sync()
-        for name, (table, keys) in VIEWS.items():
+        for name in only:
+            table, keys = VIEWS[name]
             paths = sorted((lake.root / table).rglob("*.parquet"))
             rows = engine.relation(paths, table, model, keys=keys, retired=retired)
             con.execute(f"CREATE VIEW {name if name != 'sessions' else 'stored_sessions'} AS SELECT * FROM {rows}")
         read_to = index.newest_received_at() or datetime.max.replace(tzinfo=UTC)  # of imports alone, none is open
         # is_open is of the moment, so it is computed: may the session still grow, as far as the log has been read?
-        con.execute(f"CREATE VIEW sessions AS SELECT *, open_until >= TIMESTAMPTZ '{read_to.isoformat()}' AS is_open FROM stored_sessions")
+        is_open = f"open_until >= TIMESTAMPTZ '{read_to.isoformat()}' AS is_open"
+        if "sessions" in only:
+            con.execute(f"CREATE VIEW sessions AS SELECT *, {is_open} FROM stored_sessions")
         folders = engine.literal([lake.root]), "['" + str(lake.root).replace("'", "''") + "']"
         con.execute(f"SET allowed_directories = list_concat({folders[0]}, {folders[1]})")
         con.execute("SET enable_external_access = false")
@@ -56,6 +60,18 @@ def open_views(settings: Settings) -> Iterator[duckdb.DuckDBPyConnection]:
     finally:
         con.close()
         index.close()
+
+
+def tables_of(text: str) -> Collection[str]:
+    """The tables that a query names; all of them where it names none, or one that is not there."""
+    import duckdb
+
+    try:
+        with duckdb.connect() as con:
+            named = con.get_table_names(text)
+    except duckdb.Error:  # told when it is run
+        named = set()
+    return named if named and named <= VIEWS.keys() else tuple(VIEWS)
 
 
 def require_select(con: duckdb.DuckDBPyConnection, text: str) -> str:

@@ -67,6 +67,8 @@ def test_ten_thousand_versions_become_a_thousand_and_other_and_nothing_is_lost(c
         assert found["OTHER"] == [9000, 9000, 9000]
         assert found["ALL_VERSIONS"] == [10_000, 10_000, 10_000]
         assert sorted(found.keys() - {"OTHER", "ALL_VERSIONS"}) == [f"v{number:05d}" for number in range(1000)], "ties by byte order"
+    made = context.footers.of(context.lake.stat(units.hours_key(HOUR.date())))["hours"][HOUR.isoformat()]
+    assert made["other"] == context.footers.of(context.lake.stat(units.day_key(HOUR.date())))["other"] == {"app_version": 9000}
 
 
 def test_an_empty_hour_between_two_has_no_object_and_no_row(context):

@@ -11,7 +11,7 @@ import oracle
 import pytest
 
 from engagement.tables import refresh, schemas, views
-from engagement.tables.views import NotOneSelect, open_views, require_select
+from engagement.tables.views import VIEWS, NotOneSelect, open_views, require_select, tables_of
 
 FIRST = datetime(2026, 1, 9, 8, 30, tzinfo=UTC)
 SECOND = datetime(2026, 10, 10, 10, 30, tzinfo=UTC)
@@ -219,3 +219,22 @@ def test_the_views_change_with_the_lake(tmp_path):
     settings = fill(tmp_path, event(0, FIRST))
     fill(tmp_path, replace(event(1, FIRST), user_id="u2"))
     assert lake_helpers.table(settings, "SELECT DISTINCT user_id FROM events ORDER BY 1") == [{"user_id": "u1"}, {"user_id": "u2"}]
+
+
+@pytest.mark.parametrize(
+    ("query", "tables"),
+    [
+        ("SELECT * FROM events", {"events"}),
+        ("WITH e AS (SELECT user_id FROM events) SELECT count(*) FROM e, sessions", {"events", "sessions"}),
+        ("SELECT 1", set(VIEWS)),
+        ("SELECT * FROM event", set(VIEWS)),
+        ("SELECT FROM (", set(VIEWS)),
+    ],
+)
+def test_only_what_a_query_names_is_opened_and_all_where_it_names_none_or_errs(query, tables):
+    assert set(tables_of(query)) == tables
+
+
+def test_a_table_that_was_not_asked_for_is_not_there(tmp_path):
+    with open_views(lake_helpers.settings_of(tmp_path), ["events"]) as con:
+        assert con.execute("SELECT view_name FROM duckdb_views() WHERE NOT internal").fetchall() == [("events",)]
