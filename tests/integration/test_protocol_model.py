@@ -1,7 +1,8 @@
 """The commit protocol in every order that stalls, crashes, retention, archives and expiry allow, in small worlds.
 
 The machine that is searched is the product's own. `MODEL_STATES=2000000 .venv/bin/python -m pytest
-tests/unit/test_protocol_model.py` walks through the large worlds too, each to that many states; `bench/model.py` prints their figures.
+tests/integration/test_protocol_model.py` walks through the large worlds too, each to that many states; `bench/model.py` prints
+their figures.
 """
 
 from __future__ import annotations
