@@ -37,6 +37,8 @@ WORKSPACE = """load_from:
 DEMO_FLUSH_SECONDS = 10
 DEMO_INSTANCE = "demo"
 """The demo's one consumer keeps its place in the group: after a kill it reads on at once, not when its session has timed out."""
+DEMO_LATE_MINUTES, DEMO_LATE_ROWS = 1, 2000
+"""History arrives while its hours are shown already: what came after them would wait for a quarter of an hour."""
 POLL_SECONDS = 0.5
 ANSWER_SECONDS = 1.0
 
@@ -61,6 +63,7 @@ class Result:
 def for_demo(settings: Settings) -> Settings:
     """The settings with what a demo sets where the user did not."""
     own: dict[str, Any] = {"flush_seconds": DEMO_FLUSH_SECONDS, "consumer_instance": DEMO_INSTANCE}
+    own |= {"late_minutes": DEMO_LATE_MINUTES, "late_rows": DEMO_LATE_ROWS}
     unset = {name: value for name, value in own.items() if name not in settings.sources}
     return replace(settings, **unset, sources={**settings.sources, **dict.fromkeys(unset, "demo")})
 
