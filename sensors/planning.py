@@ -94,7 +94,7 @@ def plan(
     if not gathered(now, hour_runs, stragglers, pace):
         late = [hour for hour in late if hour in stragglers.unseen or _has_failed(hour, hour_runs)]
     requests = [
-        *_newest("live", [*previous, *(hour for hour in hours if hour >= live_from)], units.HOUR),
+        *_newest("live", [*previous, *(hour for hour in hours if not units.is_late(hour, now))], units.HOUR),
         *_newest("late", late, units.HOUR, LATE_RANGES),
         *_newest("day", days if rested else [], units.DAY),
     ]

@@ -49,7 +49,7 @@ def _delays(opened: Any, waiting: Iterable[datetime], now: datetime) -> dict[str
     """Per lane (R9): how many hours wait, with how many raw rows, and how old the oldest of them is. Late ones are gathered on purpose."""
     from engagement.tables import backlog, units
 
-    hours = {"live": [], "late": []}  # type: dict[str, list[datetime]]
+    hours: dict[str, list[datetime]] = {"live": [], "late": []}
     for hour in waiting:
         hours["late" if units.is_late(hour, now) else "live"].append(hour)
     found = {}

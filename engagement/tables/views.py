@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from engagement.errors import PermanentError
-from engagement.lake import open_lake
+from engagement.lake import Lake, open_lake
 from engagement.raw.index import RawIndex
 from engagement.settings import Settings
 from engagement.tables import declared, engine, schemas
@@ -38,19 +38,16 @@ def open_views(settings: Settings, only: Collection[str] = tuple(VIEWS)) -> Iter
     lake, _ = open_lake(settings)
     model = declared.load(settings)
     retired = declared.retired(lake, model)
-    index = RawIndex(lake, settings.state_dir)
     con = engine.connect(settings)
     try:
-        index.sync()
         for name in only:
             table, keys = VIEWS[name]
             paths = sorted((lake.root / table).rglob("*.parquet"))
             rows = engine.relation(paths, table, model, keys=keys, retired=retired)
             con.execute(f"CREATE VIEW {name if name != 'sessions' else 'stored_sessions'} AS SELECT * FROM {rows}")
-        read_to = index.newest_received_at() or datetime.max.replace(tzinfo=UTC)  # of imports alone, none is open
-        # is_open is of the moment, so it is computed: may the session still grow, as far as the log has been read?
-        is_open = f"open_until >= TIMESTAMPTZ '{read_to.isoformat()}' AS is_open"
         if "sessions" in only:
+            # is_open is of the moment, so it is computed: may the session still grow, as far as the log has been read?
+            is_open = f"open_until >= TIMESTAMPTZ '{_read_to(lake, settings).isoformat()}' AS is_open"
             con.execute(f"CREATE VIEW sessions AS SELECT *, {is_open} FROM stored_sessions")
         folders = engine.literal([lake.root]), "['" + str(lake.root).replace("'", "''") + "']"
         con.execute(f"SET allowed_directories = list_concat({folders[0]}, {folders[1]})")
@@ -59,6 +56,15 @@ def open_views(settings: Settings, only: Collection[str] = tuple(VIEWS)) -> Iter
         yield con
     finally:
         con.close()
+
+
+def _read_to(lake: Lake, settings: Settings) -> datetime:
+    """Log-append time of the newest record in the lake; the end of time where all are imported: then no session is open."""
+    index = RawIndex(lake, settings.state_dir)
+    try:
+        index.sync()
+        return index.newest_received_at() or datetime.max.replace(tzinfo=UTC)
+    finally:
         index.close()
 
 

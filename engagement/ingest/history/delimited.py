@@ -9,13 +9,12 @@ from __future__ import annotations
 import csv
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import IO
 
 from engagement.ingest.history import tabular
 from engagement.ingest.history.mapping import Renames
-from engagement.ingest.history.streams import MAX_ROW, Advance, BadFile, Hashed, Inspected, kind_of_bytes, opened, past_bom, silent
+from engagement.ingest.history.streams import MAX_ROW, Advance, BadFile, Hashed, Inspected, chunks, kind_of_bytes, opened, past_bom, silent
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,14 +31,7 @@ class Delimited:
     def chunks(self, path: Path, start: int, sizes: Iterator[int]) -> Iterator[list[bytes]]:
         """Rows from `start` on, as many at once as the sizes say, to the file's end."""
         with opened(path) as handle:
-            found = _rows(path, past_bom(handle))
-            for _ in islice(found, start + 1):
-                pass
-            for size in sizes:
-                chunk = list(islice(found, size))
-                if not chunk:
-                    return
-                yield chunk
+            yield from chunks(_rows(path, past_bom(handle)), start + 1, sizes)  # the header is no row
 
     def documents(self, chunk: list[bytes]) -> list[bytes]:
         """The record of each row."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import IO, Any
 
@@ -14,7 +13,19 @@ import msgspec
 from engagement.contract import MANDATORY
 from engagement.ingest.history.found import CODECS
 from engagement.ingest.history.mapping import HOLDERS, NO_RENAMES, Renames, split
-from engagement.ingest.history.streams import MAX_ROW, Advance, BadFile, Hashed, Inspected, blocks, kind_of_bytes, opened, past_bom, silent
+from engagement.ingest.history.streams import (
+    MAX_ROW,
+    Advance,
+    BadFile,
+    Hashed,
+    Inspected,
+    blocks,
+    chunks,
+    kind_of_bytes,
+    opened,
+    past_bom,
+    silent,
+)
 
 SAMPLE = 100
 _object = msgspec.json.Decoder(dict[str, msgspec.Raw])
@@ -31,14 +42,7 @@ class JsonLines:
     def chunks(self, path: Path, start: int, sizes: Iterator[int]) -> Iterator[list[bytes]]:
         """Lines from row `start` on, as many at once as the sizes say, to the file's end."""
         with opened(path) as handle:
-            stream = past_bom(handle)
-            for _ in islice(stream, start):
-                pass
-            for size in sizes:
-                found = list(islice(stream, size))
-                if not found:
-                    return
-                yield found
+            yield from chunks(past_bom(handle), start, sizes)
 
     def documents(self, chunk: list[bytes]) -> list[bytes]:
         """The record of each line: its bytes without the line's end, with our names where some were given."""

@@ -6,9 +6,10 @@ import gzip
 import hashlib
 import io
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, cast
 
@@ -107,6 +108,16 @@ def past_bom(stream: IO[bytes]) -> IO[bytes]:
     if cast("Any", stream).peek(len(BOM))[: len(BOM)] == BOM:
         stream.read(len(BOM))
     return stream
+
+
+def chunks(rows: Iterable[bytes], start: int, sizes: Iterable[int]) -> Iterator[list[bytes]]:
+    """Rows from number `start` on, as many at once as the sizes say, to their end."""
+    left = islice(rows, start, None)
+    for size in sizes:
+        chunk = list(islice(left, size))
+        if not chunk:
+            return
+        yield chunk
 
 
 @contextmanager
