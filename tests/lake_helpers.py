@@ -28,6 +28,16 @@ def tables_of(folder: Path, **overrides):
         yield context
 
 
+def screen_view(number, at, **changes) -> RawEvent:
+    """One event of u1 in one partition, with `number` as its offset and in its id; received when it happened."""
+    made = {
+        "event_id": f"0f8fad5b-d9cb-469f-a165-{number:012x}", "user_id": "u1", "session_id": None, "event_type": "screen_view",
+        "event_time": at, "received_at": at, "kafka_topic": "session", "kafka_topic_id": "5e" * 16, "kafka_partition": 0,
+        "kafka_offset": number, "device_type": "iPhone", "device_model": None, "app_version": "1.10", "country": "DE", "screen": "Home",
+    }  # fmt: skip
+    return RawEvent(**made | changes)
+
+
 def payload(event: RawEvent) -> bytes:
     document = {
         "event_id": event.event_id,

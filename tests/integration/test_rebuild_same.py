@@ -18,11 +18,9 @@ STEPS = (events, fragments, activity, sessions)
 
 def event(number, minutes, user="u1", session_id=None, offset=None):
     at = DAY + minutes * MINUTE
-    return oracle.RawEvent(
-        event_id=f"0f8fad5b-d9cb-469f-a165-{number:012x}", user_id=user, session_id=session_id, event_type="screen_view",
-        event_time=at, received_at=at + 9 * timedelta(days=1), kafka_topic="session", kafka_topic_id="5e" * 16, kafka_partition=0,
-        kafka_offset=number if offset is None else offset, device_type="iPhone", device_model=None, app_version="1.10", country="DE",
-        screen=f"S{number}",
+    return lake_helpers.screen_view(
+        number, at, user_id=user, session_id=session_id, received_at=at + 9 * timedelta(days=1),
+        kafka_offset=number if offset is None else offset, screen=f"S{number}",
     )  # fmt: skip
 
 

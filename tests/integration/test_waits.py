@@ -24,23 +24,7 @@ MINUTE = timedelta(minutes=1)
 
 
 def event(number, at, user="u1"):
-    return oracle.RawEvent(
-        event_id=f"0f8fad5b-d9cb-469f-a165-{number:012x}",
-        user_id=user,
-        session_id=None,
-        event_type="screen_view",
-        event_time=at,
-        received_at=datetime(2026, 3, 20, tzinfo=UTC),
-        kafka_topic="session",
-        kafka_topic_id="5e" * 16,
-        kafka_partition=0,
-        kafka_offset=number,
-        device_type="iPhone",
-        device_model=None,
-        app_version="1.10",
-        country="DE",
-        screen="Home",
-    )
+    return lake_helpers.screen_view(number, at, user_id=user, received_at=datetime(2026, 3, 20, tzinfo=UTC))
 
 
 @pytest.fixture

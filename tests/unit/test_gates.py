@@ -22,24 +22,8 @@ HOUR = datetime(2026, 3, 11, 10, tzinfo=UTC)
 
 
 def event(number, minutes=0.0, user="u1", **changes):
-    made = oracle.RawEvent(
-        event_id=f"0f8fad5b-d9cb-469f-a165-{number:012x}",
-        user_id=user,
-        session_id=None,
-        event_type="screen_view",
-        event_time=HOUR + timedelta(minutes=minutes),
-        received_at=HOUR + timedelta(days=1),
-        kafka_topic="session",
-        kafka_topic_id="5e" * 16,
-        kafka_partition=0,
-        kafka_offset=number,
-        device_type="iPhone",
-        device_model=None,
-        app_version="1.10",
-        country="DE",
-        screen=None,
-    )
-    return replace(made, **changes)
+    made = {"user_id": user, "received_at": HOUR + timedelta(days=1), "screen": None} | changes
+    return lake_helpers.screen_view(number, HOUR + timedelta(minutes=minutes), **made)
 
 
 HISTORY = [

@@ -7,7 +7,6 @@ from datetime import UTC, datetime, timedelta
 
 import duckdb
 import lake_helpers
-import oracle
 import pytest
 
 from engagement.tables import refresh, schemas, views
@@ -18,23 +17,7 @@ SECOND = datetime(2026, 10, 10, 10, 30, tzinfo=UTC)
 
 
 def event(number, at, received_at=None):
-    return oracle.RawEvent(
-        event_id=f"0f8fad5b-d9cb-469f-a165-{number:012x}",
-        user_id="u1",
-        session_id=None,
-        event_type="screen_view",
-        event_time=at,
-        received_at=received_at or at,
-        kafka_topic="session",
-        kafka_topic_id="5e" * 16,
-        kafka_partition=0,
-        kafka_offset=number,
-        device_type="iPhone",
-        device_model=None,
-        app_version="1.10",
-        country="DE",
-        screen="Home",
-    )
+    return lake_helpers.screen_view(number, at, received_at=received_at or at)
 
 
 def fill(folder, *events, **overrides):
