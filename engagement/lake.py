@@ -14,7 +14,7 @@ import fcntl
 import itertools
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import date
 from pathlib import Path
@@ -105,6 +105,13 @@ class Lake:
     def path(self, key: str) -> Path:
         """Where the object lies; readers such as DuckDB open it there."""
         return self.root / key
+
+    def local(self, entries: Iterable[Entry]) -> Sequence[Path]:
+        """Files of this machine that hold these objects, in this order, for readers that need a file (DuckDB, pyarrow).
+
+        A file whose object was deleted since it was listed is not there; one that was replaced holds the old or the new bytes.
+        """
+        return [self.root / entry.key for entry in entries]
 
     def list(self, prefix: str) -> Iterator[Entry]:
         """Every object under a folder, in key order; nothing where the folder does not exist."""

@@ -56,7 +56,7 @@ class TableContext:
 
         `keys` adds path keys, `place` each row's number in its object.
         """
-        paths = [self.lake.path(entry.key) for entry in entries if entry]
+        paths = list(self.lake.local(entry for entry in entries if entry))
         return engine.relation(paths, table, self.model, keys=keys, retired=self.retired, place=place)
 
     def sql(self, name: str) -> str:
