@@ -152,8 +152,8 @@ def test_live_hours_say_nothing_about_the_rest_of_late_ones():
 
 
 def test_a_run_that_was_live_when_it_started_is_no_late_one_afterwards():
-    once_live = [run(-2, -1, succeeded=True, started=THIS - SECOND, ended=THIS)]
-    assert asked(-2, hour_runs=once_live) == [("late", -2, -2)]
+    once_live = [run(-2, succeeded=True, started=THIS - SECOND, ended=THIS)]
+    assert asked(-2, hour_runs=once_live, now=THIS + SECOND) == [("late", -2, -2)]
 
 
 def test_a_late_hour_that_failed_waits_for_its_retry_not_for_the_pace():
