@@ -67,7 +67,20 @@ def relation(
     retired: Mapping[str, str] | None = None,
     place: bool = False,
 ) -> str:
-    """A FROM-clause over a table's objects, by name and with the table's types; typed and empty without objects.
+    """A FROM-clause over a table's objects, as `relation_of`; typed and empty without objects."""
+    return relation_of(literal(paths) if paths else None, table, model, keys=keys, retired=retired, place=place)
+
+
+def relation_of(
+    files: str | None,
+    table: str,
+    model: Model | None = None,
+    *,
+    keys: Sequence[str] = (),
+    retired: Mapping[str, str] | None = None,
+    place: bool = False,
+) -> str:
+    """A FROM-clause over the files that a SQL literal names, by name and with the table's types; None: typed and empty.
 
     Objects of any age read together: a column that one does not have is null there, other types become the table's
     own. Of the big table's dimensions a missing one is its ALL word, for such a row is over all its values; of one that
@@ -83,23 +96,23 @@ def relation(
     if place:
         types, shown = types | {"place": "BIGINT"}, f"{shown}, place"
     dropped = " AND ".join(f"coalesce({name}, '{word}') = '{word}'" for name, word in words.items() if name not in columns)
-    return f"(SELECT {shown} FROM ({_union(paths, types, keys)}){f' WHERE {dropped}' if dropped else ''})"
+    return f"(SELECT {shown} FROM ({_union(files, types, keys)}){f' WHERE {dropped}' if dropped else ''})"
 
 
 def raw_relation(paths: list[Path]) -> str:
     """A FROM-clause over raw objects of any age: the columns of the raw writer, null where an object is older."""
-    return f"({_union(paths, schemas.raw(), ())})"
+    return f"({_union(literal(paths) if paths else None, schemas.raw(), ())})"
 
 
-def _union(paths: list[Path], types: Mapping[str, str], keys: Sequence[str]) -> str:
+def _union(files: str | None, types: Mapping[str, str], keys: Sequence[str]) -> str:
     """All columns of the objects and at least those of `types`; the planner drops the branch that is always empty."""
     empty = f"SELECT {', '.join(f'CAST(NULL AS {kind}) AS {name}' for name, kind in types.items())} WHERE false"
-    if not paths:
+    if files is None:
         return empty
     hive = ", ".join(f"'{key}': INTEGER" for key in keys)
     options = f"hive_partitioning = true, hive_types = {{{hive}}}" if keys else "hive_partitioning = false"
     place = ", file_row_number AS place" if "place" in types else ""
-    return f"{empty} UNION ALL BY NAME SELECT *{place} FROM read_parquet({literal(paths)}, union_by_name = true, {options})"
+    return f"{empty} UNION ALL BY NAME SELECT *{place} FROM read_parquet({files}, union_by_name = true, {options})"
 
 
 def _as_declared(name: str, kind: str, column: schemas.Column | None, word: str | None) -> str:
