@@ -32,7 +32,7 @@ from hypothesis.internal.conjecture.engine import ConjectureRunner
 from oracle import RawEvent
 
 from engagement import settings as settings_module
-from engagement.lake import Lake
+from engagement.lake import LocalLake
 from engagement.raw.names import IMPORT_TOPIC, import_chain, topic_chain
 from engagement.tables import activity, audited, big_table, engine, events, fragments, refresh, sessions, views, waits
 from engagement.tables.context import TableContext, open_tables
@@ -216,7 +216,7 @@ class Dead(BaseException):
 @contextlib.contextmanager
 def dying(at: int, *, after: bool) -> Iterator[None]:
     """Publication number `at` inside raises Dead, before or after it was done."""
-    real, numbers = Lake.replace, itertools.count()
+    real, numbers = LocalLake.replace, itertools.count()
 
     def replace(*args, **named):
         number = next(numbers)
@@ -227,14 +227,14 @@ def dying(at: int, *, after: bool) -> Iterator[None]:
             raise Dead
         return entry
 
-    with mock.patch.object(Lake, "replace", replace):
+    with mock.patch.object(LocalLake, "replace", replace):
         yield
 
 
 @contextlib.contextmanager
 def before_lock(at: int, act: Callable[[], None]) -> Iterator[None]:
     """Calls `act` before lock number `at`, counting those that are taken while no other is held."""
-    real, numbers, held = Lake.lock, itertools.count(), []
+    real, numbers, held = LocalLake.lock, itertools.count(), []
 
     @contextlib.contextmanager
     def lock(lake, name):
@@ -247,7 +247,7 @@ def before_lock(at: int, act: Callable[[], None]) -> Iterator[None]:
         finally:
             held.remove(name)
 
-    with mock.patch.object(Lake, "lock", lock):
+    with mock.patch.object(LocalLake, "lock", lock):
         yield
 
 

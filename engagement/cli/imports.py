@@ -95,9 +95,9 @@ def _inspected(files: Found, renames: Renames) -> list[Source] | None:
 
 def _run(sources: Sequence[Source], settings: Settings, *, dry_run: bool, as_json: bool, skipped: Sequence[Path]) -> None:
     from engagement.ingest import importer
-    from engagement.lake import Lake, open_lake
+    from engagement.lake import connect, open_lake
 
-    lake, lake_format = (Lake(settings.lake_path), importer.format_of(settings)) if dry_run else open_lake(settings)
+    lake, lake_format = (connect(settings), importer.format_of(settings)) if dry_run else open_lake(settings)
     work = importer.Importer(settings, lake, lake_format, datetime.now(UTC), dry=dry_run)
     results: list[tuple[Source, Imported]] = []
     rejected = _Rejected()

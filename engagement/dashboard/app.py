@@ -10,7 +10,6 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from functools import partial
 from html import escape
-from pathlib import Path
 from typing import Any, Literal
 
 import altair as alt
@@ -22,7 +21,7 @@ from engagement.dashboard import data, freshness
 from engagement.dashboard.data import Numbers, Snapshot
 from engagement.dashboard.freshness import Status
 from engagement.errors import EngagementError
-from engagement.lake import Lake
+from engagement.lake import connect
 from engagement.settings import Settings
 from engagement.tables import units
 from engagement.tables.objects import Footers
@@ -146,7 +145,7 @@ def _live(settings: Settings, chosen: Mapping[str, str], shown: Mapping[str, tup
         chosen["country"],
         datetime.now(UTC),
         consumer=freshness.probe(settings),
-        footers=_footers(settings.lake_url),
+        footers=_footers(settings.lake_url, settings),
     )
     if any(set(seen.choices[name]) - set(shown[name]) for name in FILTERS):
         st.rerun()  # a new device, version or country: the filters above must offer it
@@ -175,9 +174,9 @@ def _last_good(seen: Snapshot, chosen: Mapping[str, str]) -> Snapshot:
 
 
 @st.cache_resource(max_entries=2)
-def _footers(lake_url: str) -> Footers:
+def _footers(lake_url: str, _settings: Settings) -> Footers:  # noqa: ARG001 - the cache's key; it cannot hash settings
     """Footers already read, by object and version; only saves reading them again."""
-    return Footers(Lake(Path(lake_url)))
+    return Footers(connect(_settings))
 
 
 def _head(status: Status, now: datetime) -> None:

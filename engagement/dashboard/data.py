@@ -18,7 +18,7 @@ import pyarrow as pa
 from engagement.dashboard import freshness
 from engagement.dashboard.freshness import Consumer, Facts, Status
 from engagement.errors import EngagementError
-from engagement.lake import LAKE_JSON, Lake
+from engagement.lake import LAKE_JSON, connect
 from engagement.settings import Settings
 from engagement.tables import declared, schemas, units, waits
 from engagement.tables.context import TableContext, open_tables
@@ -149,7 +149,7 @@ def _pending_since(context: TableContext, waiting: waits.Waiting, covered: datet
 
 def _has_lake(settings: Settings) -> bool:
     # Opening a lake that is not there would make one; a page must not.
-    return Lake(settings.lake_path).stat(LAKE_JSON) is not None
+    return connect(settings).stat(LAKE_JSON) is not None
 
 
 def _reading(settings: Settings, read: Callable[[duckdb.DuckDBPyConnection], T]) -> T:

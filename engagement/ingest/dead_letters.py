@@ -248,14 +248,14 @@ class DeadLetters:
         import pyarrow as pa
         import pyarrow.parquet as pq
 
-        path = self._lake.path(raw.key)
+        name = self._lake.name(raw.key)
         try:
-            with pq.ParquetFile(path) as file:
+            with self._lake.open(raw.key) as opened, pq.ParquetFile(opened) as file:
                 yield file
         except FileNotFoundError as error:
-            raise TransientError(f"{path} is gone: it was archived or expired meanwhile; run the command again") from error
+            raise TransientError(f"{name} is gone: it was archived or expired meanwhile; run the command again") from error
         except (OSError, pa.ArrowInvalid) as error:
-            raise PermanentError(f"{path} cannot be read: {' '.join(str(error).split())}") from error
+            raise PermanentError(f"{name} cannot be read: {' '.join(str(error).split())}") from error
 
 
 def _replays(file: pq.ParquetFile, topic: str) -> Iterator[Replay]:

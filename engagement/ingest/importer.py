@@ -22,10 +22,11 @@ from engagement.ingest.history.decoding import Decode, Piece, Reader
 from engagement.ingest.history.found import require_kind
 from engagement.ingest.history.mapping import NO_RENAMES, Renames
 from engagement.ingest.history.streams import Advance, BadFile, Inspected, as_bad_file, silent
-from engagement.lake import FORMAT_VERSION, LAKE_JSON, AlreadyExists, Lake, LakeFormat
+from engagement.lake import LAKE_JSON, AlreadyExists, Lake, LakeFormat, connect
 from engagement.raw import chain, files, rows
 from engagement.raw.coverage import Parts
 from engagement.raw.names import IMPORT_TOPIC, Chain, import_chain, parse_key
+from engagement.raw.privacy import Policy
 from engagement.raw.rows import CHUNK, Batch
 from engagement.settings import Settings
 
@@ -117,12 +118,10 @@ def import_file(source: Source, lake: Lake, lake_format: LakeFormat, settings: S
 
 def format_of(settings: Settings) -> LakeFormat:
     """How the lake of these settings is cut, or would be; makes none, for a dry run."""
-    text = Lake(settings.lake_path).read(LAKE_JSON)
+    text = connect(settings).read(LAKE_JSON)
     if text is not None and "history_start" not in settings.sources:
         return LakeFormat.from_json(text)
-    return LakeFormat(
-        FORMAT_VERSION, settings.slot_minutes, settings.session_gap_seconds, settings.session_mode, settings.history_start
-    )  # fmt: skip
+    return LakeFormat.of(settings)
 
 
 class Importer:
@@ -131,6 +130,7 @@ class Importer:
     def __init__(self, settings: Settings, lake: Lake, lake_format: LakeFormat, now: datetime, *, dry: bool = False) -> None:
         self._lake, self._slot_minutes, self._dry = lake, lake_format.slot_minutes, dry
         self._window = TimeWindow.of(lake_format.history_start, settings.clock_skew_seconds, None)
+        self._policy = Policy.of(settings, lake_format)
         self._received = (now - _EPOCH) // timedelta(microseconds=1)
         self._processes = min(settings.threads or len(os.sched_getaffinity(0)), decoding.MAX_PROCESSES)
         self._parts = Parts(lake)
@@ -174,7 +174,7 @@ class Importer:
         with as_bad_file(source.path):
             sizes = list(_sizes(start, source.rows, _piece_rows(source)))
             for size, chunk in zip(sizes, reader.chunks(source.path, start, iter(sizes)), strict=False):
-                yield Piece(reader, chunk, first, where, self._window, self._slot_minutes, self._received)
+                yield Piece(reader, chunk, first, where, self._window, self._slot_minutes, self._received, self._policy)
                 first += size
 
     def _write(self, source: Source, begin: int, end: int, batch: Batch) -> int:

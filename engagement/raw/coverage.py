@@ -159,7 +159,8 @@ def read_part(lake: Lake, key: str) -> Part:
 
     named = _KEY.fullmatch(key)
     try:
-        metadata = pq.read_metadata(lake.path(key))
+        with lake.open(key) as file:
+            metadata = pq.read_metadata(file)
         part = Part.from_json((metadata.metadata or {})[FOOTER_KEY])
         topics = {Chain.parse(label).topic for label in part.ranges}
     except FileNotFoundError:

@@ -29,7 +29,7 @@ def write(lake: Lake, chain: Chain, start: int, end: int, batch: Batch, source: 
         source, batch.noticed,
     )  # fmt: skip
     entry = lake.put_new(raw.key, _encode(batch.table, raw))
-    return replace(raw, size=entry.size)
+    return replace(raw, size=entry.size, version=entry.version)
 
 
 def write_gap(lake: Lake, chain: Chain, start: int, end: int) -> RawFile:
@@ -67,7 +67,7 @@ def last_link(lake: Lake, chain: Chain) -> Link | None:
             return read_footer(lake, chain, max(starts)).link
         except FileNotFoundError:  # a newer one came and this one was archived and deleted: list again
             continue
-    raise LakeUnavailable(f"{lake.path(chain.folder)}: its last object vanished at each of {LISTINGS} listings")
+    raise LakeUnavailable(f"{lake.name(chain.folder)}: its last object vanished at each of {LISTINGS} listings")
 
 
 def _encode(table: pa.Table, raw: RawFile) -> memoryview:

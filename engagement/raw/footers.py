@@ -10,11 +10,10 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 from engagement.errors import PermanentError
-from engagement.lake import Lake
+from engagement.lake import Entry, Lake
 from engagement.raw.chain import Link
 from engagement.raw.names import Chain, parse_key
 
@@ -42,12 +41,19 @@ class RawFile:
     noticed: dict[str, int] = field(default_factory=dict)
     """Good rows out of the ordinary, counted (`rows.Batch`)."""
     size: int = field(default=0, compare=False)
-    """Bytes of the object just written; 0 where only the footer was read."""
+    """Bytes of the object; 0 where only the footer was read."""
+    version: str = field(default="", compare=False)
+    """The object's version; empty where only the footer was read."""
 
     @property
     def key(self) -> str:
         """Its key in the lake."""
         return self.chain.key(self.start)
+
+    @property
+    def entry(self) -> Entry:
+        """The object as a listing showed it; of what was written or came from the index."""
+        return Entry(self.key, self.size, self.version)
 
     @property
     def link(self) -> Link:
@@ -82,8 +88,8 @@ class RawFile:
 class Unreadable(PermanentError):
     """The object is no raw object of this program, or contradicts itself; `why` goes on from its name."""
 
-    def __init__(self, path: Path, why: str) -> None:
-        super().__init__(f"{path} {why}")
+    def __init__(self, name: str, why: str) -> None:
+        super().__init__(f"{name} {why}")
         self.why = why
 
 
@@ -92,22 +98,23 @@ def read(lake: Lake, key: str) -> RawFile:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    path = lake.path(key)
+    name = lake.name(key)
     try:
-        metadata = pq.read_metadata(path)
+        with lake.open(key) as file:
+            metadata = pq.read_metadata(file)
     except FileNotFoundError:
         raise
     except (pa.ArrowException, OSError) as error:  # a damaged Parquet footer is an OSError too
-        raise Unreadable(path, f"is no Parquet file, or the disk lost part of it ({' '.join(str(error).split())})") from error
+        raise Unreadable(name, f"is no Parquet file, or the disk lost part of it ({' '.join(str(error).split())})") from error
     text = (metadata.metadata or {}).get(FOOTER_KEY)
     if text is None:
-        raise Unreadable(path, f"has no {FOOTER_KEY.decode()} footer: it was not written by this program")
+        raise Unreadable(name, f"has no {FOOTER_KEY.decode()} footer: it was not written by this program")
     try:
         raw = RawFile.from_json(text)
     except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise Unreadable(path, f"has an {FOOTER_KEY.decode()} footer of another shape ({type(error).__name__}: {error})") from error
+        raise Unreadable(name, f"has an {FOOTER_KEY.decode()} footer of another shape ({type(error).__name__}: {error})") from error
     if why := disagreement(key, raw, metadata):
-        raise Unreadable(path, why)
+        raise Unreadable(name, why)
     return raw
 
 

@@ -15,23 +15,23 @@ import fcntl
 import hashlib
 import sqlite3
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
-from engagement.lake import LAKE_JSON, Lake
+from engagement.lake import LAKE_JSON, Entry, Lake
 from engagement.raw import footers
 from engagement.raw.footers import RawFile
 from engagement.raw.names import RAW, Chain, parse_key
 
 _SCHEMA = """
 create table if not exists files
-    (chain text, start integer, "end" integer, version text, footer text, primary key (chain, start)) without rowid;
+    (chain text, start integer, "end" integer, version text, size integer, footer text, primary key (chain, start)) without rowid;
 create table if not exists touches
     (slot text, chain text, start integer, rows integer, primary key (slot, chain, start)) without rowid;
 create table if not exists unreadable (key text primary key, why text) without rowid;
 """
-_SCHEMA_VERSION = 2
+_SCHEMA_VERSION = 3
 """Stands in the file's name: a cache of another shape is left alone and made anew."""
 
 
@@ -62,26 +62,26 @@ class RawIndex:
         """Bring the index up to the lake's present listing; returns the objects new to it in this version, by key."""
         # What is known before the listing: another process that indexes a new object meanwhile is not undone.
         known = {_key(chain, start): version for chain, start, version in self._db.execute("select chain, start, version from files")}
-        found = {entry.key: entry.version for entry in self._lake.list(RAW) if parse_key(entry.key)}
-        new, unreadable = self._read(sorted(key for key, version in found.items() if known.get(key) != version))
-        gone = [key for key, version in known.items() if found.get(key) != version]
+        found = {entry.key: entry for entry in self._lake.list(RAW) if parse_key(entry.key)}
+        new, unreadable = self._read([entry for key, entry in found.items() if known.get(key) != entry.version])
+        gone = [key for key, version in known.items() if key not in found or found[key].version != version]
         if new or gone or unreadable != dict(self._db.execute("select key, why from unreadable")):
             with self._db:
                 self._db.execute("begin immediate")
                 self._forget(gone)
-                self._add([(raw, found[raw.key]) for raw in new])
+                self._add(new)
                 self._db.execute("delete from unreadable")
                 self._db.executemany("insert into unreadable values (?, ?)", unreadable.items())
         return new
 
-    def _read(self, keys: Iterable[str]) -> tuple[list[RawFile], dict[str, str]]:
+    def _read(self, entries: Iterable[Entry]) -> tuple[list[RawFile], dict[str, str]]:
         new: list[RawFile] = []
         unreadable: dict[str, str] = {}
-        for key in keys:
+        for entry in entries:
             try:
-                new.append(footers.read(self._lake, key))
+                new.append(replace(footers.read(self._lake, entry.key), size=entry.size, version=entry.version))
             except footers.Unreadable as error:
-                unreadable[key] = error.why
+                unreadable[entry.key] = error.why
             except FileNotFoundError:  # archived and expired since the listing; the next one shows it
                 continue
         return new, unreadable
@@ -91,16 +91,17 @@ class RawIndex:
         for table in ("files", "touches"):
             self._db.executemany(f"delete from {table} where chain = ? and start = ?", where)
 
-    def _add(self, new: Iterable[tuple[RawFile, str]]) -> None:
-        for raw, version in new:
+    def _add(self, new: Iterable[RawFile]) -> None:
+        for raw in new:
             label = raw.chain.label
-            self._db.execute("insert or replace into files values (?, ?, ?, ?, ?)", (label, raw.start, raw.end, version, raw.to_json()))
+            row = (label, raw.start, raw.end, raw.version, raw.size, raw.to_json())
+            self._db.execute("insert or replace into files values (?, ?, ?, ?, ?, ?)", row)
             slots = [(slot.isoformat(), label, raw.start, rows) for slot, rows in raw.event_slots.items()]
             self._db.executemany("insert or replace into touches values (?, ?, ?, ?)", slots)
 
     def files(self) -> list[RawFile]:
         """Every object, by chain and start."""
-        return [RawFile.from_json(text) for (text,) in self._db.execute("select footer from files order by chain, start")]
+        return [_raw(*row) for row in self._db.execute("select footer, size, version from files order by chain, start")]
 
     def unreadable(self) -> list[UnreadableFile]:
         """Objects that the last `sync` could not read, by key."""
@@ -109,8 +110,8 @@ class RawIndex:
 
     def touching(self, slot: datetime) -> list[RawFile]:
         """Objects with good rows in the slot, by chain and start."""
-        query = "select footer from touches join files using (chain, start) where slot = ? order by chain, start"
-        return [RawFile.from_json(text) for (text,) in self._db.execute(query, (slot.isoformat(),))]
+        query = "select footer, size, version from touches join files using (chain, start) where slot = ? order by chain, start"
+        return [_raw(*row) for row in self._db.execute(query, (slot.isoformat(),))]
 
     def touched(self) -> dict[datetime, dict[str, int]]:
         """Slot start -> chain label -> end of the last object of that chain with rows in the slot."""
@@ -133,8 +134,8 @@ class RawIndex:
 
     def after(self, positions: dict[str, int]) -> list[RawFile]:
         """Objects that start at or after a position of their chain; chains without one from their beginning."""
-        rows = self._db.execute("select chain, start, footer from files order by chain, start")
-        return [RawFile.from_json(footer) for chain, start, footer in rows if start >= positions.get(chain, 0)]
+        rows = self._db.execute("select chain, start, footer, size, version from files order by chain, start")
+        return [_raw(*found) for chain, start, *found in rows if start >= positions.get(chain, 0)]
 
 
 def _opened(path: Path) -> sqlite3.Connection:
@@ -150,7 +151,11 @@ def _opened(path: Path) -> sqlite3.Connection:
 def _identity(lake: Lake) -> str:
     """Tells lakes apart, also one that was deleted and made anew in the same place."""
     made = lake.stat(LAKE_JSON)
-    return hashlib.sha256(f"{_SCHEMA_VERSION}|{lake.root}|{made and made.version}".encode()).hexdigest()[:12]
+    return hashlib.sha256(f"{_SCHEMA_VERSION}|{lake.url}|{made and made.version}".encode()).hexdigest()[:12]
+
+
+def _raw(footer: str, size: int, version: str) -> RawFile:
+    return replace(RawFile.from_json(footer), size=size, version=version)
 
 
 def _key(label: str, start: int) -> str:

@@ -84,7 +84,8 @@ class LakeWatch:
         """(slot, received_at) of each good live record."""
         import pyarrow.parquet as pq
 
-        table = pq.ParquetFile(self._lake.path(raw.key)).read(["event_time", "received_at"])
+        (path,) = self._lake.local([raw.entry])
+        table = pq.ParquetFile(path).read(["event_time", "received_at"])
         pairs = zip(table["event_time"].to_pylist(), table["received_at"].to_pylist(), strict=True)
         minutes = self._format.slot_minutes
         return [(units.floor_slot(event, minutes), received) for event, received in pairs if event and received - event <= LIVE]

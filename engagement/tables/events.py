@@ -89,7 +89,7 @@ def _from_raw(context: TableContext, touching: Mapping[datetime, list[RawFile]])
 def _open_inputs(context: TableContext, raw: Sequence[RawFile], old: Entry | None, start: datetime, end: datetime) -> None:
     """The inputs of the SQL, for events in [start, end)."""
     con = context.con
-    paths = [context.lake.path(item.key) for item in raw]
+    paths = list(context.lake.local(item.entry for item in raw))
     con.execute(f"CREATE OR REPLACE TEMP VIEW standing AS SELECT * FROM {context.relation([old], units.EVENTS)}")
     good = f"""
         SELECT * FROM {engine.raw_relation(paths)} WHERE reject_reason IS NULL

@@ -95,7 +95,7 @@ def publish(lake: Lake, key: str, build: Callable[[Entry | None], Candidate | No
     raise Held. Starts over when another writer was faster, at most ATTEMPTS times; then TransientError.
     """
     for _ in range(ATTEMPTS):
-        with lake.lock(key):
+        with lake.replacing(key):
             old = lake.stat(key)
             try:
                 candidate = build(old)
@@ -115,11 +115,11 @@ def publish(lake: Lake, key: str, build: Callable[[Entry | None], Candidate | No
 def publish_made(lake: Lake, key: str, old: Entry | None, candidate: Candidate) -> Outcome | None:
     """Replace one unit's object by a candidate made while `old` lay there; None where another writer was faster.
 
-    `old` must have been noted before the inputs were listed (R4). The lock is held for the comparison and the rename
+    `old` must have been noted before the inputs were listed (R4). The key is held for the comparison and the rename
     alone: whoever holds it from listing to rename is never overwritten, for then `old` lies there no more.
     """
     facts, data = _encoded(candidate)
-    with lake.lock(key):
+    with lake.replacing(key):
         if lake.stat(key) != old:
             return None
         try:
@@ -175,7 +175,8 @@ def read_rows(lake: Lake, entry: Entry) -> pa.Table:
     """All rows of an object, without path keys."""
     import pyarrow.parquet as pq
 
-    table: pa.Table = pq.ParquetFile(lake.path(entry.key)).read()
+    (path,) = lake.local([entry])
+    table: pa.Table = pq.ParquetFile(path).read()
     return table
 
 
@@ -183,7 +184,8 @@ def _read(lake: Lake, key: str) -> dict[str, Any]:
     import pyarrow.parquet as pq
 
     try:
-        metadata = pq.read_metadata(lake.path(key)).metadata or {}
+        with lake.open(key) as file:
+            metadata = pq.read_metadata(file).metadata or {}
     except FileNotFoundError:
         return {}
     facts: dict[str, Any] = json.loads(metadata.get(FOOTER_KEY, b"{}"))

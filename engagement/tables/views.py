@@ -42,14 +42,14 @@ def open_views(settings: Settings, only: Collection[str] = tuple(VIEWS)) -> Iter
     try:
         for name in only:
             table, keys = VIEWS[name]
-            paths = sorted((lake.root / table).rglob("*.parquet"))
+            paths = list(lake.local(entry for entry in lake.list(table) if entry.key.endswith(".parquet")))
             rows = engine.relation(paths, table, model, keys=keys, retired=retired)
             con.execute(f"CREATE VIEW {name if name != 'sessions' else 'stored_sessions'} AS SELECT * FROM {rows}")
         if "sessions" in only:
             # is_open is of the moment, so it is computed: may the session still grow, as far as the log has been read?
-            is_open = f"open_until >= TIMESTAMPTZ '{_read_to(lake, settings).isoformat()}' AS is_open"
+            is_open = f"open_until >= TIMESTAMPTZ '{read_to(lake, settings).isoformat()}' AS is_open"
             con.execute(f"CREATE VIEW sessions AS SELECT *, {is_open} FROM stored_sessions")
-        folders = engine.literal([lake.root]), "['" + str(lake.root).replace("'", "''") + "']"
+        folders = engine.literal([lake.folder]), "['" + str(lake.folder).replace("'", "''") + "']"
         con.execute(f"SET allowed_directories = list_concat({folders[0]}, {folders[1]})")
         con.execute("SET enable_external_access = false")
         con.execute("SET lock_configuration = true")
@@ -58,7 +58,7 @@ def open_views(settings: Settings, only: Collection[str] = tuple(VIEWS)) -> Iter
         con.close()
 
 
-def _read_to(lake: Lake, settings: Settings) -> datetime:
+def read_to(lake: Lake, settings: Settings) -> datetime:
     """Log-append time of the newest record in the lake; the end of time where all are imported: then no session is open."""
     index = RawIndex(lake, settings.state_dir)
     try:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO
 
-from engagement.lake import AlreadyExists, Entry, Lake, LakeUnavailable
+from engagement.lake import AlreadyExists, Entry, LakeUnavailable, LocalLake
 from engagement.raw.names import RAW
 
 Reach = Callable[[str, str], None]
@@ -20,7 +20,7 @@ Report = Callable[..., None]
 """(event, key=…): tells the harness."""
 
 
-class FaultyLake(Lake):
+class FaultyLake(LocalLake):
     """Calls `reach` at each point (`plan.Point`) and reports every claim made and every claim refused."""
 
     def __init__(self, root: Path, reach: Reach, report: Report, *, overwrites: bool = False) -> None:
@@ -29,10 +29,10 @@ class FaultyLake(Lake):
         self._overwrites = overwrites
         """A planted defect: the fence is missing. The harness must find what it does."""
 
-    def list(self, prefix: str) -> Iterator[Entry]:
+    def list(self, prefix: str, after: str | None = None) -> Iterator[Entry]:
         if prefix.startswith(RAW):
             self._at("list", prefix)
-        yield from super().list(prefix)
+        yield from super().list(prefix, after)
 
     def put_new(self, key: str, data: bytes) -> Entry:
         if not key.startswith(RAW):

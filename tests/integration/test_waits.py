@@ -14,7 +14,7 @@ import pytest
 from histories import histories
 from hypothesis import HealthCheck, given, settings
 
-from engagement.lake import Entry, Lake
+from engagement.lake import Entry, LocalLake
 from engagement.tables import activity, big_table, events, fragments, refresh, sessions, units, waits
 from engagement.tables.objects import CODE_VERSION
 
@@ -251,7 +251,7 @@ def test_a_killed_refresh_leaves_the_hours_waiting_and_the_next_one_mends_it(whe
                     patch.setattr(module, "refresh", dying(module.refresh))
                 patch.setattr(big_table, "refresh_hours", dying(big_table.refresh_hours))
             else:
-                patch.setattr(Lake, "replace", dying(Lake.replace))
+                patch.setattr(LocalLake, "replace", dying(LocalLake.replace))
             try:
                 refresh.hours(context, [HOUR, NEXT])
             except Killed:

@@ -17,7 +17,7 @@ from engagement.contract import TimeWindow
 from engagement.ingest import protocol
 from engagement.ingest.perform import Performer
 from engagement.ingest.protocol import Claiming, Close, Closing, Confirming, Looking, OutOfRange, Protocol, Put, Reading, State, Took, holds
-from engagement.lake import Lake
+from engagement.lake import LocalLake
 from engagement.raw import chain as chains
 from engagement.raw import files, rows
 from engagement.raw.chain import Link
@@ -51,7 +51,7 @@ class Scene:
     """A log, a lake, a clock, and the keepers of R5 as the rules want them."""
 
     def __init__(self, folder: Path, records: int, hours: tuple[int, ...] = ()) -> None:
-        self.lake, self.now = Lake(folder), 0.0
+        self.lake, self.now = LocalLake(folder), 0.0
         self.log = Log(hours=dict(enumerate(hours or (0,) * records)), high=records)
         self.written: dict[str, float] = {}
 

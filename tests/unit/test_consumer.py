@@ -16,7 +16,7 @@ from engagement.ingest.consumer import ConsumerFailed, Ingest
 from engagement.ingest.kafka import BrokerUnavailable, UnknownTopic
 from engagement.ingest.partition import Partition
 from engagement.ingest.perform import Performer
-from engagement.lake import Lake, LakeUnavailable, open_lake
+from engagement.lake import LakeUnavailable, LocalLake, open_lake
 from engagement.raw import files
 from engagement.raw.names import parse_key, topic_chain
 
@@ -98,7 +98,7 @@ class Consumer:
     log: Log
     positions: dict[int, int] = field(default_factory=dict)
     committed: list[tuple[int, int, int]] = field(default_factory=list)
-    lake: Lake | None = None
+    lake: LocalLake | None = None
     closed: bool = False
 
     def subscribe(self, _topics, on_assign, on_revoke, on_lost):
@@ -148,7 +148,7 @@ class World:
     ingest: Ingest
     log: Log
     consumer: Consumer
-    lake: Lake
+    lake: LocalLake
     now: list[float]
 
     def assign(self, *numbers):
@@ -241,14 +241,14 @@ class FailingPuts:
     """The lake cannot be written while `broken`."""
 
     def __init__(self, monkeypatch):
-        self.broken, real = True, Lake.put_new
+        self.broken, real = True, LocalLake.put_new
 
         def put_new(lake, key, data):
             if self.broken:
                 raise LakeUnavailable("disk full")
             return real(lake, key, data)
 
-        monkeypatch.setattr(Lake, "put_new", put_new)
+        monkeypatch.setattr(LocalLake, "put_new", put_new)
 
 
 def test_a_lake_that_cannot_be_written_drops_the_buffer_and_nothing_is_committed(world, monkeypatch):

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engagement.lake import Lake
+from engagement.lake import LocalLake
 from engagement.raw.chain import NO_COVERAGE, Link
 from engagement.raw.coverage import Gap, Part, Parts, Range, Slot, UnreadablePart, coverage, read_part
 from engagement.raw.footers import FOOTER_KEY
@@ -23,7 +23,7 @@ DAY = "year=2026/month=03/day=11"
 
 @pytest.fixture
 def lake(tmp_path):
-    return Lake(tmp_path)
+    return LocalLake(tmp_path)
 
 
 def put(lake, key, ranges, *, rows=None):

@@ -19,7 +19,7 @@ from engagement.contract import TEXTS
 from engagement.ingest import importer
 from engagement.ingest.history import decoding, lines, mapping, streams
 from engagement.ingest.importer import BadFile
-from engagement.lake import Lake, open_lake
+from engagement.lake import LocalLake, open_lake
 
 NOW = datetime(2026, 3, 11, 10, tzinfo=UTC)
 TIME = "2025-01-02T03:04:05.678901Z"
@@ -157,7 +157,7 @@ def test_the_same_events_give_the_same_rows_whatever_kind_of_file_they_come_in(t
 def decoded(path, data):
     path.write_bytes(data)
     options = lake_helpers.settings_of(path.parent)
-    work = importer.Importer(options, Lake(options.lake_path), importer.format_of(options), NOW, dry=True)
+    work = importer.Importer(options, LocalLake(options.lake_path), importer.format_of(options), NOW, dry=True)
     table = decoding.joined(map(decoding.decode, work._pieces(importer.inspect(path), 0))).table
     return table.drop_columns(["kafka_topic_id"]).to_pylist()
 
@@ -510,7 +510,7 @@ def test_a_dry_run_counts_what_an_import_would_find_and_makes_no_lake(tmp_path):
     options = lake_helpers.settings_of(tmp_path)
     path = tmp_path / "a.jsonl"
     path.write_bytes(json_lines([event(0), event(1, user_id=1), event(2, timestamp="2019-01-01T00:00:00Z")]))
-    work = importer.Importer(options, Lake(options.lake_path), importer.format_of(options), NOW, dry=True)
+    work = importer.Importer(options, LocalLake(options.lake_path), importer.format_of(options), NOW, dry=True)
     result = work.run(importer.inspect(path), lambda pieces: map(decoding.decode, pieces))
     assert (result.rows, result.rejects, result.written) == (3, {"bad_type:user_id": 1, "before_history_start": 1}, 0)
     assert [(bad.row, bad.reason) for bad in result.bad] == [(2, "bad_type:user_id"), (3, "before_history_start")]

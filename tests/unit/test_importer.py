@@ -11,7 +11,7 @@ import pytest
 
 from engagement.ingest import importer
 from engagement.ingest.importer import BadFile
-from engagement.lake import Lake, LakeUnavailable, open_lake
+from engagement.lake import LakeUnavailable, LocalLake, open_lake
 from engagement.raw import files
 from engagement.raw.names import import_chain
 
@@ -49,7 +49,7 @@ def run(tmp_path):
 
 @pytest.fixture
 def lake(tmp_path):
-    return Lake(tmp_path / "lake")
+    return LocalLake(tmp_path / "lake")
 
 
 @pytest.fixture
@@ -135,14 +135,14 @@ def test_a_killed_import_resumes_its_chain(killed_after, run, lake, monkeypatch)
 
 @pytest.mark.usefixtures("three_rows_an_object")
 def test_a_lake_that_fails_in_the_middle_can_be_tried_again(run, lake, monkeypatch):
-    real, calls = Lake.put_new, iter(range(99))
+    real, calls = LocalLake.put_new, iter(range(99))
 
     def failing(self, key, data):
         if key.startswith("raw") and next(calls) == 1:
             raise LakeUnavailable("full")
         return real(self, key, data)
 
-    monkeypatch.setattr(Lake, "put_new", failing)
+    monkeypatch.setattr(LocalLake, "put_new", failing)
     with pytest.raises(LakeUnavailable):
         run(lines(7))
     assert run(lines(7)) == (7, 0, 2)

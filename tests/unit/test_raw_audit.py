@@ -11,7 +11,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from engagement.ingest.importer import ROWS_PER_OBJECT
-from engagement.lake import Lake
+from engagement.lake import LocalLake
 from engagement.raw import files
 from engagement.raw.audit import IMPORT_ROWS, audit, examine
 from engagement.raw.coverage import Gap, Range, Slot
@@ -306,7 +306,7 @@ def test_the_verdict_is_one_line():
 
 @pytest.fixture
 def lake(tmp_path):
-    return Lake(tmp_path / "lake")
+    return LocalLake(tmp_path / "lake")
 
 
 @pytest.fixture
@@ -327,7 +327,7 @@ def test_an_empty_lake_has_no_chains(lake, index):
 
 def test_a_listing_that_missed_an_object_while_it_came_is_no_finding(lake, index, monkeypatch):
     write_gaps(lake, 0, 5, 9)
-    real, missed = Lake.list, [CHAIN.key(0)]
+    real, missed = LocalLake.list, [CHAIN.key(0)]
 
     def listing(self, prefix):
         for entry in real(self, prefix):
@@ -336,7 +336,7 @@ def test_a_listing_that_missed_an_object_while_it_came_is_no_finding(lake, index
             else:
                 yield entry
 
-    monkeypatch.setattr(Lake, "list", listing)
+    monkeypatch.setattr(LocalLake, "list", listing)
     assert audit(lake, index).verdict == "chains 1 whole, 2 gaps of 9 records"
     assert not missed
 
@@ -349,7 +349,7 @@ def test_the_archive_is_listed_after_raw(lake, index, monkeypatch):
     """The other way round, an object that is archived and deleted in between is in neither listing."""
     write_gaps(lake, 0, 5)
     asked = []
-    real = Lake.list
-    monkeypatch.setattr(Lake, "list", lambda self, prefix: asked.append(prefix) or real(self, prefix))
+    real = LocalLake.list
+    monkeypatch.setattr(LocalLake, "list", lambda self, prefix: asked.append(prefix) or real(self, prefix))
     audit(lake, index)
     assert asked == ["raw", "archive"]

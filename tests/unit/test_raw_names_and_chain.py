@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engagement.errors import PermanentError
-from engagement.lake import Lake
+from engagement.lake import LocalLake
 from engagement.raw import files
 from engagement.raw.chain import NO_COVERAGE, AheadOfLog, Coverage, Link, gap, resume, visible
 from engagement.raw.footers import RawFile
@@ -111,7 +111,7 @@ def test_the_ingest_hour_is_the_first_records_and_a_gap_has_none():
 
 
 def test_the_last_link_has_the_greatest_start_not_the_greatest_end(tmp_path):
-    lake, chain = Lake(tmp_path), topic_chain("session", "5e" * 16, 0)
+    lake, chain = LocalLake(tmp_path), topic_chain("session", "5e" * 16, 0)
     assert files.last_link(lake, chain) is None
     for start, end in ((0, 900), (10, 20), (5, 1000)):
         files.write_gap(lake, chain, start, end)
