@@ -22,6 +22,8 @@ PREFIX = "ENGAGEMENT_"
 KAFKA_PREFIX = "ENGAGEMENT_KAFKA__"
 TOML_NAME = "engagement.toml"
 
+SHORTEST_KEY = 16
+
 TOPIC_FAMILIES = ("install", "session", "view_notification")
 """The three topics of the event contract, without the prefix."""
 
@@ -30,8 +32,9 @@ class SettingsError(PermanentError):
     """An unknown name or an unreadable value; names the setting and what is valid."""
 
 
-def _setting(default: Any, meaning: str, *, unit: str = "", low: int | None = None, high: int | None = None) -> Any:
-    return field(default=default, metadata={"meaning": meaning, "unit": unit, "low": low, "high": high})
+def _setting(default: Any, meaning: str, *, unit: str = "", low: int | None = None, high: int | None = None, secret: bool = False) -> Any:
+    metadata = {"meaning": meaning, "unit": unit, "low": low, "high": high, "secret": secret}
+    return field(default=default, metadata=metadata, repr=not secret)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,10 +64,16 @@ class Settings:
     late_minutes: int = _setting(15, "late events of old hours are gathered so long before the hours are refreshed", unit="min", low=0)
     late_rows: int = _setting(100_000, "so many waiting rows of old hours are refreshed at once", low=1)
     model: str = _setting("model.toml", "file of your own metrics, dimensions and promoted columns; empty: none, as without the file")
+    retention: str = _setting("retention.toml", "file that says after how many days what expires or moves; empty: none, as without the file")
     history_start: date = _setting(date(2020, 1, 1), "first UTC day of the partitions; older events are rejected")
     slot_minutes: int = _setting(60, "length of a slot; divides 60; fixed for the life of a lake", unit="min", low=1, high=60)
     session_mode: str = _setting("gap", "gap (per user) or client (per user and client session id); fixed for a lake")
     session_gap_seconds: int = _setting(1800, "a longer gap starts a new session; fixed for a lake", unit="s", low=60, high=14400)
+    user_ids: str = _setting("plain", "plain, or hashed: pseudonyms in place of user ids; fixed for a lake")
+    keep_place: str = _setting("city", "the finest place that is stored: city, region or country; fixed for a lake")
+    keep_locale: str = _setting("full", "full, language or none; fixed for a lake")
+    keep_bytes: str = _setting("all", "all, or none: payload and key of rejects and all headers are not stored; fixed for a lake")
+    hash_key: str = _setting("", "secret key of pseudonyms and of the list of erased users; after a rotation old,new", secret=True)
     engine: str = _setting("duckdb", "engine of the tables")
     memory_limit: str = _setting("2 GiB", "memory of the engine")
     threads: int = _setting(0, "threads of the engine; 0 is all cores", low=0)
@@ -98,7 +107,7 @@ class Settings:
 
         Defaults are left out: a child that opens a lake must not take them for the user's wish.
         """
-        paths = {"lake_url", "state_dir", "model"}
+        paths = {"lake_url", "state_dir", "model", "retention"}
         env = {
             PREFIX + item.name.upper(): str(getattr(self, item.name))
             for item in _public_fields()
@@ -110,7 +119,8 @@ class Settings:
     def masked(self) -> dict[str, tuple[str, str]]:
         """Environment name -> (value with secrets masked, source), for `engagement settings`."""
         rows = {
-            PREFIX + item.name.upper(): (str(getattr(self, item.name)), self.sources.get(item.name, "default")) for item in _public_fields()
+            PREFIX + item.name.upper(): (_shown(item, getattr(self, item.name)), self.sources.get(item.name, "default"))
+            for item in _public_fields()
         }
         for key, value in self.kafka.items():
             shown = "***" if _is_secret(key) else value
@@ -120,6 +130,15 @@ class Settings:
 
 def _public_fields() -> list[Any]:
     return [item for item in fields(Settings) if item.name not in ("kafka", "sources")]
+
+
+def _shown(item: Any, value: Any) -> str:
+    return "***" if item.metadata["secret"] and value else str(value)
+
+
+def hash_keys(settings: Settings) -> tuple[bytes, ...]:
+    """The secret keys of ENGAGEMENT_HASH_KEY, the oldest first; none where it is not set."""
+    return tuple(key.encode() for key in settings.hash_key.split(",")) if settings.hash_key else ()
 
 
 def _is_secret(name: str) -> bool:
@@ -150,7 +169,7 @@ def load(environ: Mapping[str, str] | None = None, folder: Path | None = None, *
             kafka |= {key.replace("__", "."): str(value) for key, value in raw.items()}
             sources |= {f"kafka.{key.replace('__', '.')}": TOML_NAME for key in raw}
         elif name in known:
-            values[name], sources[name] = _parse(known[name], raw, name), TOML_NAME
+            values[name], sources[name] = _parse(_no_secret(known[name]), raw, name), TOML_NAME
         else:
             raise SettingsError(_unknown(name, list(known), TOML_NAME))
     for variable, text in environ.items():
@@ -178,6 +197,12 @@ def _read_toml(path: Path) -> dict[str, Any]:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         msg = f"{path}: not readable as TOML: {error}"
         raise SettingsError(msg) from error
+
+
+def _no_secret(item: Any) -> Any:
+    if item.metadata["secret"]:
+        raise SettingsError(f"{item.name} in {TOML_NAME}: a secret comes from the environment alone, set {PREFIX}{item.name.upper()} there")
+    return item
 
 
 def _parse(item: Any, raw: Any, shown: str) -> Any:
@@ -216,6 +241,10 @@ def _checked(settings: Settings, folder: Path) -> Settings:
     for name, value, valid in (
         ("SESSION_MODE", settings.session_mode, ("gap", "client")),
         ("ENGINE", settings.engine, ("duckdb",)),
+        ("USER_IDS", settings.user_ids, ("plain", "hashed")),
+        ("KEEP_PLACE", settings.keep_place, ("city", "region", "country")),
+        ("KEEP_LOCALE", settings.keep_locale, ("full", "language", "none")),
+        ("KEEP_BYTES", settings.keep_bytes, ("all", "none")),
     ):
         if value not in valid:
             msg = f"{PREFIX}{name}={value!r}: must be one of {', '.join(valid)}"
@@ -223,18 +252,33 @@ def _checked(settings: Settings, folder: Path) -> Settings:
     if "://" in settings.lake_url:
         msg = f"{PREFIX}LAKE_URL={settings.lake_url!r}: must be a folder; other stores are not supported yet"
         raise SettingsError(msg)
+    _check_privacy(settings)
     absolute: dict[str, Any] = {
         "lake_url": str((folder / settings.lake_url).resolve()),
         "state_dir": (folder / settings.state_dir).resolve(),
-        "model": _model_path(settings, folder),
+        "model": _file_path(settings, folder, "model"),
+        "retention": _file_path(settings, folder, "retention"),
     }
     return replace(settings, **absolute)
 
 
-def _model_path(settings: Settings, folder: Path) -> str:
+def _check_privacy(settings: Settings) -> None:
+    if any(len(key) < SHORTEST_KEY or key != key.strip() for key in hash_keys(settings)):
+        msg = f"{PREFIX}HASH_KEY: at least {SHORTEST_KEY} characters a key and no blanks around it, e.g. from `openssl rand -hex 32`"
+        raise SettingsError(msg)
+    if settings.user_ids == "hashed" and "keep_bytes" not in settings.sources:
+        msg = (
+            f"{PREFIX}USER_IDS=hashed needs {PREFIX}KEEP_BYTES: rejected records hold user ids in their bytes; "
+            "all keeps them as they came, for replay, none does not store them"
+        )
+        raise SettingsError(msg)
+
+
+def _file_path(settings: Settings, folder: Path, name: str) -> str:
     """Absolute; empty where none is wished, or where there is none of the name that nobody asked for."""
-    path = (folder / settings.model).resolve()
-    return str(path) if settings.model and ("model" in settings.sources or path.exists()) else ""
+    value = getattr(settings, name)
+    path = (folder / value).resolve()
+    return str(path) if value and (name in settings.sources or path.exists()) else ""
 
 
 def _unknown(name: str, valid: list[str], where: str) -> str:

@@ -26,6 +26,7 @@ from engagement.ingest.protocol import FIRST_RETRY_SECONDS, LAST_RETRY_SECONDS, 
 from engagement.ingest.report import Report
 from engagement.lake import Lake, LakeFormat
 from engagement.raw.chain import AheadOfLog
+from engagement.raw.privacy import Policy
 from engagement.raw.rows import Coordinates, Rows
 from engagement.settings import Settings
 
@@ -71,6 +72,7 @@ class Ingest:
     _protocol: Protocol = field(init=False)
     _policy: FlushPolicy = field(init=False)
     _window: TimeWindow = field(init=False)
+    _privacy: Policy = field(init=False)
     _partitions: dict[Key, Partition] = field(default_factory=dict)
     _batch: int = FIRST_BATCH
     _drained: bool = False
@@ -82,6 +84,7 @@ class Ingest:
         settings = self.settings
         self._report = Report(self.metrics, self.clock)
         self._protocol = Protocol(settings.raw_grace_minutes * 60)
+        self._privacy = Policy.of(settings, self.format)
         self._policy = FlushPolicy(settings.flush_seconds, settings.flush_bytes, settings.buffer_bytes)
         self._window = TimeWindow.of(self.format.history_start, settings.clock_skew_seconds, settings.lateness_days)
 
@@ -317,7 +320,7 @@ class Ingest:
         if partition.buffer is None:
             topic, number = partition.key
             where = Coordinates(topic, state.topic_id, number)
-            rows = Rows(where, self._window, self.format.slot_minutes, self.settings.topics[topic])
+            rows = Rows(where, self._window, self.format.slot_minutes, self.settings.topics[topic], self._privacy)
             partition.buffer = Buffer(rows, self.clock())
         return partition.buffer
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from engagement.contract import Event, TimeWindow
 from engagement.raw.names import REPLAY_HEADER
+from engagement.raw.privacy import KEEP_ALL, Policy
 
 if TYPE_CHECKING:
     import numpy as np
@@ -148,8 +149,11 @@ def build(where: Coordinates, records: Iterable[Record], window: TimeWindow, slo
 class Rows:
     """Rows of one coming raw object, decoded as the records arrive, so that little is left to do at the flush."""
 
-    def __init__(self, where: Coordinates, window: TimeWindow, slot_minutes: int, family: str | None = None) -> None:
+    def __init__(
+        self, where: Coordinates, window: TimeWindow, slot_minutes: int, family: str | None = None, policy: Policy = KEEP_ALL
+    ) -> None:
         self._where, self._window, self._slot, self._family = where, window, slot_minutes * 60_000_000, family
+        self._policy = policy
         self._chunks: list[pa.RecordBatch] = []
         self._rejects: dict[str, int] = {}
         self._noticed: dict[str, int] = {}
@@ -184,18 +188,18 @@ class Rows:
         self._count(records, decoded, received)
         rejected = dict.fromkeys(decoded.reasons)
         count = len(records)
-        where = self._where
+        where, policy = self._where, self._policy
         found = {
             "kafka_topic": pa.repeat(where.topic, count),
             "kafka_topic_id": pa.repeat(where.topic_id, count),
             "kafka_partition": pa.repeat(pa.scalar(where.partition, pa.int32()), count),
             "kafka_offset": pa.array(records.offsets, pa.int64()),
             "received_at": pa.array(received, pa.timestamp("us", tz="UTC")),
-            "headers": _headers(records.headers),
-            **decoded.columns,
+            "headers": _headers(policy.headers(records.headers)),
+            **policy.columns(decoded.columns),
             "reject_reason": _sparse(count, decoded.reasons, pa.string()),
-            "payload": _sparse(count, {place: records.values[place] for place in rejected}, pa.binary()),
-            "key": _sparse(count, {place: records.keys[place] for place in rejected}, pa.binary()),
+            "payload": _sparse(count, {place: policy.bytes(records.values[place]) for place in rejected}, pa.binary()),
+            "key": _sparse(count, {place: policy.bytes(records.keys[place]) for place in rejected}, pa.binary()),
         }
         self._chunks.append(pa.RecordBatch.from_pydict(found, schema()))
 

@@ -190,6 +190,7 @@ def test_a_child_gets_absolute_paths_and_no_defaults(toml):
         "ENGAGEMENT_LAKE_URL": str(folder / "lake"),
         "ENGAGEMENT_STATE_DIR": str(folder / ".engagement"),
         "ENGAGEMENT_MODEL": "",
+        "ENGAGEMENT_RETENTION": "",
         "ENGAGEMENT_FLUSH_SECONDS": "10",
         "ENGAGEMENT_KAFKA__security__protocol": "SSL",
     }
@@ -229,7 +230,7 @@ def test_a_child_in_any_folder_reads_the_same_settings(environ):
     assert {name: getattr(child, name) for name in parent.__slots__ if name != "sources"} == {
         name: getattr(parent, name) for name in parent.__slots__ if name != "sources"
     }
-    assert set(child.sources) == set(parent.sources) | {"lake_url", "state_dir", "model"}
+    assert set(child.sources) == set(parent.sources) | {"lake_url", "state_dir", "model", "retention"}
 
 
 def test_nothing_is_read_at_import(monkeypatch):
@@ -248,3 +249,26 @@ def test_nothing_is_read_at_import(monkeypatch):
 def test_a_misspelt_password_is_masked_too(tmp_path, name, shown):
     variable = "ENGAGEMENT_KAFKA__" + name.replace(".", "__")
     assert settings_module.load(environ={variable: "v"}, folder=tmp_path).masked()[variable][0] == shown
+
+
+def test_the_hash_key_is_masked_and_comes_from_the_environment_alone(tmp_path):
+    found = load({"ENGAGEMENT_HASH_KEY": "k" * 32}, tmp_path)
+    assert found.masked()["ENGAGEMENT_HASH_KEY"] == ("***", "environment")
+    assert "k" * 32 not in repr(found)
+    assert found.environment()["ENGAGEMENT_HASH_KEY"] == "k" * 32
+    (tmp_path / "engagement.toml").write_text('hash_key = "a secret that somebody would commit"')
+    with pytest.raises(SettingsError, match=r"^hash_key in engagement\.toml: a secret comes from the environment alone"):
+        load({}, tmp_path)
+
+
+@pytest.mark.parametrize("key", ["short", "k" * 16 + ",short", " " + "k" * 20])
+def test_a_weak_hash_key_is_refused_without_showing_it(key, tmp_path):
+    with pytest.raises(SettingsError, match=r"HASH_KEY: at least 16 characters") as error:
+        load({"ENGAGEMENT_HASH_KEY": key}, tmp_path)
+    assert key not in str(error.value)
+
+
+def test_hashed_user_ids_need_a_word_on_the_bytes_of_rejects(tmp_path):
+    with pytest.raises(SettingsError, match="USER_IDS=hashed needs ENGAGEMENT_KEEP_BYTES"):
+        load({"ENGAGEMENT_USER_IDS": "hashed"}, tmp_path)
+    assert load({"ENGAGEMENT_USER_IDS": "hashed", "ENGAGEMENT_KEEP_BYTES": "all"}, tmp_path).user_ids == "hashed"

@@ -18,6 +18,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, Protocol
 
 from engagement.contract import TimeWindow
+from engagement.raw.privacy import KEEP_ALL, Policy
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -55,6 +56,7 @@ class Piece:
     window: TimeWindow
     slot_minutes: int
     received_micros: int
+    policy: Policy = KEEP_ALL
 
 
 Decode = Callable[[Iterable[Piece]], Iterator["Batch"]]
@@ -66,7 +68,7 @@ def decode(piece: Piece) -> Batch:
 
     values: list[bytes | None] = [*piece.reader.documents(piece.chunk)]
     count = len(values)
-    found = rows.Rows(piece.where, piece.window, piece.slot_minutes)
+    found = rows.Rows(piece.where, piece.window, piece.slot_minutes, policy=piece.policy)
     offsets = list(range(piece.first, piece.first + count))
     found.add(rows.Records(offsets, [piece.received_micros] * count, [None] * count, values, [()] * count))
     return found.batch()
