@@ -64,7 +64,9 @@ class Settings:
     late_minutes: int = _setting(15, "late events of old hours are gathered so long before the hours are refreshed", unit="min", low=0)
     late_rows: int = _setting(100_000, "so many waiting rows of old hours are refreshed at once", low=1)
     model: str = _setting("model.toml", "file of your own metrics, dimensions and promoted columns; empty: none, as without the file")
-    retention: str = _setting("retention.toml", "file that says after how many days what expires or moves; empty: none, as without the file")
+    retention: str = _setting(
+        "retention.toml", "file that says after how many days what expires or moves; empty: none, as without the file"
+    )
     history_start: date = _setting(date(2020, 1, 1), "first UTC day of the partitions; older events are rejected")
     slot_minutes: int = _setting(60, "length of a slot; divides 60; fixed for the life of a lake", unit="min", low=1, high=60)
     session_mode: str = _setting("gap", "gap (per user) or client (per user and client session id); fixed for a lake")
@@ -92,6 +94,11 @@ class Settings:
     def lake_path(self) -> Path:
         """The lake's folder, absolute."""
         return Path(self.lake_url)
+
+    @property
+    def hash_keys(self) -> tuple[bytes, ...]:
+        """The secret keys of ENGAGEMENT_HASH_KEY, the oldest first; none where it is not set."""
+        return tuple(key.encode() for key in self.hash_key.split(",")) if self.hash_key else ()
 
     @property
     def gap_us(self) -> int:
@@ -134,11 +141,6 @@ def _public_fields() -> list[Any]:
 
 def _shown(item: Any, value: Any) -> str:
     return "***" if item.metadata["secret"] and value else str(value)
-
-
-def hash_keys(settings: Settings) -> tuple[bytes, ...]:
-    """The secret keys of ENGAGEMENT_HASH_KEY, the oldest first; none where it is not set."""
-    return tuple(key.encode() for key in settings.hash_key.split(",")) if settings.hash_key else ()
 
 
 def _is_secret(name: str) -> bool:
@@ -263,7 +265,7 @@ def _checked(settings: Settings, folder: Path) -> Settings:
 
 
 def _check_privacy(settings: Settings) -> None:
-    if any(len(key) < SHORTEST_KEY or key != key.strip() for key in hash_keys(settings)):
+    if any(len(key) < SHORTEST_KEY or key != key.strip() for key in settings.hash_keys):
         msg = f"{PREFIX}HASH_KEY: at least {SHORTEST_KEY} characters a key and no blanks around it, e.g. from `openssl rand -hex 32`"
         raise SettingsError(msg)
     if settings.user_ids == "hashed" and "keep_bytes" not in settings.sources:

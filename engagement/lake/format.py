@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from datetime import date
 
 from engagement.errors import PermanentError
-from engagement.settings import Settings, hash_keys
+from engagement.settings import Settings
 
 FORMAT_VERSION = 2
 """The newest that this code knows. 2: the lake keeps less of a person than it is sent; 1: everything."""
@@ -35,7 +35,7 @@ class LakeFormat:
     @staticmethod
     def of(settings: Settings) -> LakeFormat:
         """How a new lake of these settings is cut."""
-        check = key_check(hash_keys(settings)) if settings.user_ids == "hashed" else ""
+        check = key_check(settings.hash_keys) if settings.user_ids == "hashed" else ""
         found = LakeFormat(
             1, settings.slot_minutes, settings.session_gap_seconds, settings.session_mode, settings.history_start, settings.user_ids,
             settings.keep_place, settings.keep_locale, settings.keep_bytes, check,

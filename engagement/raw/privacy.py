@@ -19,7 +19,7 @@ import msgspec
 from engagement.errors import PermanentError
 from engagement.lake import LakeFormat, key_check, open_lake
 from engagement.raw.names import REPLAY_HEADER
-from engagement.settings import Settings, hash_keys
+from engagement.settings import Settings
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -53,7 +53,7 @@ class Policy:
     @staticmethod
     def of(settings: Settings, lake: LakeFormat) -> Policy:
         """The policy of a lake; raises KeyMissing where its user ids are hashed and the key is not at hand."""
-        keys = hash_keys(settings)
+        keys = settings.hash_keys
         if lake.user_ids == HASHED:
             _require(keys, lake)
         return Policy(lake.user_ids, lake.keep_place, lake.keep_locale, lake.keep_bytes, keys if lake.user_ids == HASHED else ())

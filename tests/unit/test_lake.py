@@ -302,16 +302,59 @@ def test_a_new_lake_records_how_it_is_cut(tmp_path):
     }  # fmt: skip
 
 
+HASH_KEY = "a key of at least sixteen characters"
+
+
+def hashed(folder, key=HASH_KEY, **wishes):
+    return lake_helpers.settings_of(folder, user_ids="hashed", keep_bytes="none", hash_key=key, **wishes)
+
+
+def test_a_lake_that_keeps_less_of_a_person_says_so_and_older_code_refuses_it(tmp_path):
+    _, made = open_lake(hashed(tmp_path, keep_place="region", keep_locale="none"))
+    told = {name: value for name, value in lake_json(tmp_path).items() if name.startswith(("format", "user", "keep"))}
+    expected = {"format_version": 2, "user_ids": "hashed", "keep_place": "region", "keep_locale": "none", "keep_bytes": "none"}
+    assert told == expected
+    assert HASH_KEY not in (tmp_path / "lake" / "lake.json").read_text()
+    assert open_lake(lake_helpers.settings_of(tmp_path))[1] == made, "a reader needs no key and no wishes"
+    assert open_lake(hashed(tmp_path))[1] == made
+
+
+def test_a_lake_of_hashed_ids_is_not_made_without_a_key(tmp_path):
+    with pytest.raises(PermanentError, match="USER_IDS=hashed needs ENGAGEMENT_HASH_KEY"):
+        open_lake(hashed(tmp_path, key=None))
+    assert not (tmp_path / "lake" / "lake.json").exists()
+
+
+def test_who_writes_a_lake_of_hashed_ids_needs_its_own_key(tmp_path):
+    from engagement.raw.privacy import KeyMissing, Policy, stored_user_id
+
+    _, made = open_lake(hashed(tmp_path))
+    assert Policy.of(hashed(tmp_path), made).stored("u1") == stored_user_id(hashed(tmp_path), "u1") != "u1"
+    for key, why in ((None, "set ENGAGEMENT_HASH_KEY"), ("x" * 20, "is not the key"), (f"{HASH_KEY},{HASH_KEY}", "is not the key")):
+        with pytest.raises(KeyMissing, match=why):
+            Policy.of(hashed(tmp_path, key=key), made)
+
+
 def test_an_opener_without_wishes_takes_the_lake_as_it_is(tmp_path):
     _, made = open_lake(lake_helpers.settings_of(tmp_path, slot_minutes=20, history_start=date(2021, 1, 1)))
     assert open_lake(lake_helpers.settings_of(tmp_path))[1] == made
 
 
-@pytest.mark.parametrize(("name", "other"), [("slot_minutes", 30), ("session_gap_seconds", 900), ("session_mode", "client")])
+@pytest.mark.parametrize(
+    ("name", "other"),
+    [
+        ("slot_minutes", 30),
+        ("session_gap_seconds", 900),
+        ("session_mode", "client"),
+        ("keep_place", "region"),
+        ("keep_locale", "none"),
+        ("keep_bytes", "none"),
+    ],
+)
 def test_what_is_fixed_for_life_is_refused_when_it_differs(name, other, tmp_path):
     open_lake(lake_helpers.settings_of(tmp_path))
     before = lake_json(tmp_path)
-    with pytest.raises(PermanentError, match=f"ENGAGEMENT_{name.upper()}={other} but the lake .* was made with {before[name]}"):
+    with pytest.raises(PermanentError, match=f"ENGAGEMENT_{name.upper()}={other} but the lake .* was made with"):
         open_lake(lake_helpers.settings_of(tmp_path, **{name: other}))
     assert lake_json(tmp_path) == before
 
@@ -341,8 +384,8 @@ def test_the_history_start_never_moves_forward(tmp_path):
 def test_a_newer_format_is_refused(tmp_path):
     open_lake(lake_helpers.settings_of(tmp_path))
     path = tmp_path / "lake" / "lake.json"
-    path.write_text(json.dumps(lake_json(tmp_path) | {"format_version": 2}))
-    with pytest.raises(PermanentError, match="the lake has format 2, this code knows 1: update the code"):
+    path.write_text(json.dumps(lake_json(tmp_path) | {"format_version": 3}))
+    with pytest.raises(PermanentError, match="the lake has format 3, this code knows 2: update the code"):
         open_lake(lake_helpers.settings_of(tmp_path))
 
 
