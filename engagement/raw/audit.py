@@ -45,6 +45,7 @@ class _Claim:
     first_received_at: datetime | None = None
     last_received_at: datetime | None = None
     unreadable: str | None = None
+    expired: int = 0
 
     @property
     def lost(self) -> int:
@@ -60,7 +61,8 @@ class _Claim:
     @staticmethod
     def of_range(item: Range) -> _Claim:
         good = sum(slot.rows for slot in item.slots.values())
-        return _Claim(item.start, item.end, item.rows, good, item.rejects, item.gaps, item.first_received_at, item.last_received_at)
+        times = item.first_received_at, item.last_received_at
+        return _Claim(item.start, item.end, item.rows, good, item.rejects, item.gaps, *times, expired=item.expired)
 
 
 def examine(
@@ -84,6 +86,7 @@ def examine(
     findings += [Hole(label, end, reached)] if end < reached else []
     findings += [Miscounted(label, claim.start, claim.end, why) for claim in claims for why in _miscounts(claim, exact=is_import)]
     offsets, rows, lost = (sum(values) for values in zip((0, 0, 0), *((c.end - c.start, c.rows, c.lost) for c in claims), strict=True))
+    expired = sum(claim.expired for claim in claims)
     return ChainAudit(
         label,
         end,
@@ -91,7 +94,8 @@ def examine(
         hidden=len(files) - len(seen) + len(unreadable) - len(dark),
         archived=len(ranges),
         rows=rows,
-        without_rows=max(0, offsets - rows - lost),
+        without_rows=max(0, offsets - rows - lost - expired),
+        expired=expired,
         rejects=_added(claim.rejects for claim in claims),
         gaps=_gaps(claims),
         findings=tuple(sorted(findings, key=lambda found: (found.start, found.end, found.kind))),
@@ -135,10 +139,11 @@ def _walk(label: str, claims: Sequence[_Claim]) -> tuple[list[Finding], int]:
 def _miscounts(claim: _Claim, *, exact: bool) -> Iterator[str]:
     """Why the counts of one claim cannot be; `exact` where every offset has a row."""
     offsets, bad = claim.end - claim.start, sum(claim.rejects.values())
-    if claim.rows + claim.lost > offsets:
-        yield f"{claim.rows} rows and {claim.lost} lost offsets do not fit into {offsets} offsets"
-    elif exact and claim.rows != offsets:
-        yield f"{claim.rows} rows of {offsets} lines of an imported file"
+    rows = claim.rows + claim.expired
+    if rows + claim.lost > offsets:
+        yield f"{rows} rows and {claim.lost} lost offsets do not fit into {offsets} offsets"
+    elif exact and rows != offsets:
+        yield f"{rows} rows of {offsets} lines of an imported file"
     if claim.good + bad != claim.rows:
         yield f"{claim.rows} rows, but {claim.good} good and {bad} rejected"
     for gap in claim.gaps:

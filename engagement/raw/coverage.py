@@ -2,15 +2,17 @@
 
 A part holds whole raw objects; its footer names the ranges they claimed, never min..max. Readers list raw
 first, then the archives of all days, and ignore a raw object whose start a part covers (`chain.visible`).
-Parts are not written here, and their rows are not read here.
+Rows lie in a part as its ranges do: by chain label, then by offset; so a range's place among them is known from the footer.
+Not here: how parts are written (`archive`), and their rows (`sources`).
 """
 
 from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any
 
 from engagement.errors import PermanentError
@@ -20,11 +22,38 @@ from engagement.raw.footers import FOOTER_KEY
 from engagement.raw.names import Chain
 
 ARCHIVE = "archive"
-_KEY = re.compile(r"archive/(?P<topic>[^/]+)/year=\d{4}/month=\d{2}/day=\d{2}/part-\d+\.parquet")
+_KEY = re.compile(
+    r"archive/(?P<topic>[^/]+)/year=(?P<year>\d{4})/month=(?P<month>\d{2})/day=(?P<day>\d{2})/part-(?P<number>0|[1-9]\d*)\.parquet"
+)
 
 
 class UnreadablePart(PermanentError):
     """A part whose footer cannot be read or contradicts its name: what it covers is not known."""
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class PartName:
+    """A part's key taken apart: the topic of its chains, the ingest day, and how many parts of that day its writer had seen."""
+
+    topic: str
+    day: date
+    number: int
+
+    @property
+    def key(self) -> str:
+        """The key."""
+        return f"{ARCHIVE}/{self.topic}/year={self.day:%Y}/month={self.day:%m}/day={self.day:%d}/part-{self.number}.parquet"
+
+    @staticmethod
+    def parse(key: str) -> PartName | None:
+        """The name of a key; None for anything else that lies there."""
+        found = _KEY.fullmatch(key)
+        if found is None:
+            return None
+        try:
+            return PartName(found["topic"], date(int(found["year"]), int(found["month"]), int(found["day"])), int(found["number"]))
+        except ValueError:  # no day of the calendar
+            return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +95,10 @@ class Range:
     last_received_at: datetime | None = None
     noticed: dict[str, int] = field(default_factory=dict)
     source: str | None = None
+    expired: int = 0
+    """Rows that retention took. The claim stays; `rows` and all other counts are of what is left."""
+    erased: dict[datetime, int] = field(default_factory=dict)
+    """Event slots whose good rows were erased after they were first written, and the length of the erasure list then."""
 
     @property
     def link(self) -> Link:
@@ -78,15 +111,28 @@ class Part:
     """One archive part: ranges by chain label."""
 
     ranges: dict[str, tuple[Range, ...]]
+    erasures: int = 0
+    """Length of the erasure list that was applied to its rows when they were written."""
+
+    def in_order(self) -> Iterator[tuple[str, Range, int]]:
+        """Chain label, range and number of its first row, in the order of the rows."""
+        place = 0
+        for label, ranges in sorted(self.ranges.items()):
+            for item in sorted(ranges, key=lambda item: item.link):
+                yield label, item, place
+                place += item.rows
 
     def to_json(self) -> str:
         """The footer's text."""
-        return json.dumps({"covers": {label: [_range_out(item) for item in found] for label, found in self.ranges.items()}})
+        covers = {label: [_range_out(item) for item in found] for label, found in self.ranges.items()}
+        return json.dumps({"covers": covers, "erasures": self.erasures})
 
     @staticmethod
     def from_json(text: str | bytes) -> Part:
         """Read a footer's text."""
-        return Part({label: tuple(_range_in(item) for item in found) for label, found in json.loads(text)["covers"].items()})
+        raw = json.loads(text)
+        covers = {label: tuple(_range_in(item) for item in found) for label, found in raw["covers"].items()}
+        return Part(covers, raw.get("erasures", 0))
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +167,7 @@ class Parts:
         parts: list[Part] = []
         unreadable: dict[str, str] = {}
         for entry in self._lake.list(f"{ARCHIVE}/{topic}" if topic else ARCHIVE):
-            if _KEY.fullmatch(entry.key) is None:
+            if PartName.parse(entry.key) is None:
                 continue
             known = self._known.get(entry.key)
             if known is None or known[0] != entry.version:
@@ -157,7 +203,7 @@ def read_part(lake: Lake, key: str) -> Part:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    named = _KEY.fullmatch(key)
+    named = PartName.parse(key)
     try:
         with lake.open(key) as file:
             metadata = pq.read_metadata(file)
@@ -167,7 +213,7 @@ def read_part(lake: Lake, key: str) -> Part:
         raise
     except (pa.ArrowException, OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise UnreadablePart(f"no archive part of this program ({' '.join(str(error).split())})") from error
-    if strangers := topics - {named and named["topic"]}:
+    if strangers := topics - {named and named.topic}:
         raise UnreadablePart(f"covers chains of topic {min(strangers)}, which belong in another folder")
     rows = sum(item.rows for ranges in part.ranges.values() for item in ranges)
     if rows != metadata.num_rows:
@@ -181,7 +227,8 @@ def _range_out(item: Range) -> dict[str, Any]:
         "gaps": [[gap.start, gap.end, _text(gap.after), _text(gap.before)] for gap in item.gaps],
         "slots": {slot.isoformat(): [held.last_offset, held.rows] for slot, held in item.slots.items()},
         "first_received_at": _text(item.first_received_at), "last_received_at": _text(item.last_received_at),
-        "noticed": item.noticed, "source": item.source,
+        "noticed": item.noticed, "source": item.source, "expired": item.expired,
+        **({"erased": {slot.isoformat(): number for slot, number in item.erased.items()}} if item.erased else {}),
     }  # fmt: skip
 
 
@@ -191,6 +238,7 @@ def _range_in(raw: dict[str, Any]) -> Range:
         tuple(Gap(start, end, _instant(after), _instant(before)) for start, end, after, before in raw["gaps"]),
         {datetime.fromisoformat(slot): Slot(*held) for slot, held in raw["slots"].items()},
         _instant(raw["first_received_at"]), _instant(raw["last_received_at"]), raw["noticed"], raw["source"],
+        raw.get("expired", 0), {datetime.fromisoformat(slot): number for slot, number in raw.get("erased", {}).items()},
     )  # fmt: skip
 
 

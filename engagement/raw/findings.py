@@ -131,6 +131,8 @@ class ChainAudit:
     rejects: Mapping[str, int] = field(default_factory=dict)
     gaps: tuple[Gap, ...] = ()
     findings: tuple[Finding, ...] = ()
+    expired: int = 0
+    """Rows that retention took; their offsets are still claimed."""
     may_go_on: bool = False
     """An import whose last object is full: the file may have been longer."""
 

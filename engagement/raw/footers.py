@@ -40,6 +40,8 @@ class RawFile:
     """Name of the imported file."""
     noticed: dict[str, int] = field(default_factory=dict)
     """Good rows out of the ordinary, counted (`rows.Batch`)."""
+    expired: int = 0
+    """Rows that retention took, once the archive covers them: the claim stays, the counts are of what is left."""
     size: int = field(default=0, compare=False)
     """Bytes of the object; 0 where only the footer was read."""
     version: str = field(default="", compare=False)
@@ -72,6 +74,7 @@ class RawFile:
             "event_slots": {slot.isoformat(): rows for slot, rows in self.event_slots.items()}, "gap": self.gap,
             "first_received_at": _text(self.first_received_at), "last_received_at": _text(self.last_received_at), "source": self.source,
             "noticed": self.noticed,
+            **({"expired": self.expired} if self.expired else {}),
         })  # fmt: skip
 
     @staticmethod
@@ -82,6 +85,7 @@ class RawFile:
             Chain.parse(raw["chain"]), raw["start"], raw["end"], raw["rows"], raw["rejects"],
             {datetime.fromisoformat(slot): rows for slot, rows in raw["event_slots"].items()}, tuple(raw["gap"]) if raw["gap"] else None,
             _instant(raw["first_received_at"]), _instant(raw["last_received_at"]), raw["source"], raw.get("noticed", {}),
+            raw.get("expired", 0),
         )  # fmt: skip
 
 

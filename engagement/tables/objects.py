@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from engagement.errors import TransientError
 from engagement.lake import Changed, Entry, Lake
+from engagement.tables import finality
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -92,20 +93,20 @@ def publish(lake: Lake, key: str, build: Callable[[Entry | None], Candidate | No
     """Replace one unit's object by what `build` makes of it, atomically and only if nobody else did meanwhile.
 
     `build` gets the entry of the present object and returns None where nothing has to change; it may
-    raise Held. Starts over when another writer was faster, at most ATTEMPTS times; then TransientError.
+    raise Held. The object of a final day is held as it is. Starts over when another writer was faster, at most ATTEMPTS
+    times; then TransientError.
     """
     for _ in range(ATTEMPTS):
         with lake.replacing(key):
             old = lake.stat(key)
             try:
+                _require_open(lake, key)
                 candidate = build(old)
+                if candidate is None:
+                    return unchanged(lake, key, old)
+                return _replace(lake, key, old, *_encoded(candidate))
             except Held as verdict:
-                return Outcome(key, 0, old.size if old else 0, False, held=str(verdict))
-            if candidate is None:
-                return unchanged(lake, key, old)
-            facts, data = _encoded(candidate)
-            try:
-                return _replace(lake, key, old, facts, data)
+                return _held(key, old, verdict)
             except Changed:
                 continue
     msg = f"{key}: replaced by other writers {ATTEMPTS} times in a row"
@@ -124,6 +125,8 @@ def publish_made(lake: Lake, key: str, old: Entry | None, candidate: Candidate) 
             return None
         try:
             return _replace(lake, key, old, facts, data)
+        except Held as verdict:
+            return _held(key, old, verdict)
         except Changed:
             return None
 
@@ -134,6 +137,16 @@ def unchanged(lake: Lake, key: str, old: Entry | None) -> Outcome:
     return Outcome(key, int(facts.get("rows", 0)), old.size if old else 0, False, facts)
 
 
+def _held(key: str, old: Entry | None, verdict: Held) -> Outcome:
+    return Outcome(key, 0, old.size if old else 0, False, held=str(verdict))
+
+
+def _require_open(lake: Lake, key: str) -> None:
+    """Raises Held where the day is final. Asked again before each put: retention records a day first and deletes then."""
+    if why := finality.refusal(lake, key):
+        raise Held(why)
+
+
 def _encoded(candidate: Candidate) -> tuple[dict[str, Any], bytes]:
     facts = {"code": CODE_VERSION, "rows": candidate.table.num_rows, **candidate.facts}
     return facts, encode(candidate.table, facts)
@@ -142,6 +155,7 @@ def _encoded(candidate: Candidate) -> tuple[dict[str, Any], bytes]:
 def _replace(lake: Lake, key: str, old: Entry | None, facts: dict[str, Any], data: bytes) -> Outcome:
     if old and old.size == len(data) and lake.read(key) == data:
         return Outcome(key, facts["rows"], old.size, False, facts)
+    _require_open(lake, key)
     entry = lake.replace(key, data, old)
     return Outcome(key, facts["rows"], entry.size, True, facts)
 

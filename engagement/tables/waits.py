@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from typing import Any
 
 from engagement.lake import Entry
-from engagement.tables import units
+from engagement.tables import finality, units
 from engagement.tables.big_table import inputs_of
 from engagement.tables.context import TableContext
 from engagement.tables.sessions import is_stale, named
@@ -24,12 +24,14 @@ class Waiting:
 
     hours: dict[datetime, str] = field(default_factory=dict)
     days: dict[date, str] = field(default_factory=dict)
+    final: tuple[datetime, ...] = ()
+    """Hours of final days with raw rows that their hour rows do not carry, and never will: nobody waits for them."""
 
     def __bool__(self) -> bool:
         return bool(self.hours or self.days)
 
 
-def compute(context: TableContext) -> Waiting:
+def compute(context: TableContext, now: datetime | None = None) -> Waiting:
     """What waits now. Lists the lake and opens the footers it has not seen in this version."""
     context.index.sync()
     tables = (units.EVENTS, units.ACTIVITY, units.FRAGMENTS, units.SESSIONS, units.BIG_TABLE)
@@ -57,7 +59,19 @@ def compute(context: TableContext) -> Waiting:
     hours, days = old_hours | hours, old_days | days
     for hour in old_hours:
         days.pop(hour.date(), None)  # a day is of one model: its rows are made when all its hours are
-    return Waiting(dict(sorted(hours.items())), dict(sorted(days.items())))
+    first = finality.read(context.lake).first_open_day(now or datetime.now(UTC))
+    return open_only(Waiting(dict(sorted(hours.items())), dict(sorted(days.items()))), first, hour_facts)
+
+
+def open_only(waiting: Waiting, first: date | None, made: Mapping[datetime, Any]) -> Waiting:
+    """What waits from the first open day on; hours of final days whose rows lack raw rows are named apart."""
+    if first is None:
+        return waiting
+    return Waiting(
+        {hour: why for hour, why in waiting.hours.items() if hour.date() >= first},
+        {day: why for day, why in waiting.days.items() if day >= first},
+        tuple(hour for hour, why in waiting.hours.items() if hour.date() < first and why == "raw" and hour in made),
+    )
 
 
 def waiting_for_model(
