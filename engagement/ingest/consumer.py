@@ -25,6 +25,7 @@ from engagement.ingest.perform import Performer
 from engagement.ingest.protocol import FIRST_RETRY_SECONDS, LAST_RETRY_SECONDS, Protocol, Reading
 from engagement.ingest.report import Report
 from engagement.lake import Lake, LakeFormat
+from engagement.raw import erasures
 from engagement.raw.chain import AheadOfLog
 from engagement.raw.privacy import Policy
 from engagement.raw.rows import Coordinates, Rows
@@ -95,6 +96,7 @@ class Ingest:
 
         pyarrow.array([""])  # the first one loads pandas: all of it before the group counts on us, or the first batch would wait
 
+        erasures.read(self.lake, self.settings.hash_keys)  # without the key nothing could be written: told now, not at the first flush
         topics = kafka.Topics(self.settings)
         self._require_topics(topics)
         protocols = kafka.group_protocols(self.settings)
@@ -117,7 +119,7 @@ class Ingest:
     def _run(self, topics: kafka.Topics, group_protocol: str, *, until_idle: bool) -> None:
         """Read with one client until told to stop or idle; raises ClientFailed when it gives up."""
         self._consumer = kafka.consumer(self.settings, group_protocol)
-        self._performer = Performer(topics, self.lake, self.clock)
+        self._performer = Performer(topics, self.lake, self.clock, self.settings.hash_keys)
         self._assigned_once = False
         self._consumer.subscribe(list(self.settings.topics), on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost)
         try:

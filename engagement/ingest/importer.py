@@ -25,6 +25,7 @@ from engagement.ingest.history.streams import Advance, BadFile, Inspected, as_ba
 from engagement.lake import LAKE_JSON, AlreadyExists, Lake, LakeFormat, connect
 from engagement.raw import chain, files, rows
 from engagement.raw.coverage import Parts
+from engagement.raw.erasures import ErasureList
 from engagement.raw.names import IMPORT_TOPIC, Chain, import_chain, parse_key
 from engagement.raw.privacy import Policy
 from engagement.raw.rows import CHUNK, Batch
@@ -134,6 +135,8 @@ class Importer:
         self._received = (now - _EPOCH) // timedelta(microseconds=1)
         self._processes = min(settings.threads or len(os.sched_getaffinity(0)), decoding.MAX_PROCESSES)
         self._parts = Parts(lake)
+        self._erasures = ErasureList(lake, settings.hash_keys)
+        self._erasures.read()  # without the key nothing could be written: told now, not after the first file was read
 
     def decoding(self, sources: Iterable[Source]) -> AbstractContextManager[Decode]:
         """What `run` decodes with: processes, or none where there are few rows."""
@@ -180,8 +183,9 @@ class Importer:
     def _write(self, source: Source, begin: int, end: int, batch: Batch) -> int:
         """Objects written: 1, or 0 where another import of the same bytes has made the claim."""
         source.require_unchanged()
-        with suppress(AlreadyExists):
-            files.write(self._lake, source.chain, begin, end, batch, source.path.name)
+        # `forget` holds the same lock once: whoever comes after it has read its list.
+        with self._lake.lock(source.chain.folder), suppress(AlreadyExists):
+            files.write(self._lake, source.chain, begin, end, batch, source.path.name, self._erasures.read())
             return 1
         return 0
 

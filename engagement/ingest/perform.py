@@ -5,7 +5,7 @@ No decisions: whatever goes wrong becomes `Taken` or `Trouble`, and the protocol
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -14,6 +14,7 @@ from engagement.ingest import kafka, protocol
 from engagement.lake import AlreadyExists, Lake, LakeUnavailable, OutcomeUnknown
 from engagement.raw import files, footers
 from engagement.raw.coverage import Parts
+from engagement.raw.erasures import ErasureList
 from engagement.raw.names import topic_chain
 from engagement.raw.rows import Batch
 
@@ -28,7 +29,10 @@ class Performer:
     topics: kafka.Topics
     lake: Lake
     clock: Clock
+    keys: Sequence[bytes] = field(default=(), repr=False)
+    """Of the erasure list (`settings.hash_keys`)."""
     _parts: Parts = field(init=False)
+    _erasures: ErasureList = field(init=False)
     _ids: dict[str, str] = field(default_factory=dict)
     """Topic ids asked since the last fetch."""
     _away: str | None = None
@@ -36,6 +40,7 @@ class Performer:
 
     def __post_init__(self) -> None:
         self._parts = Parts(self.lake)
+        self._erasures = ErasureList(self.lake, self.keys)
 
     def begin_turn(self) -> None:
         """Ask the broker again: a topic id asked before a fetch says nothing about what was fetched (R2)."""
@@ -87,10 +92,11 @@ class Performer:
         chain = topic_chain(topic, claim.topic_id, number)
         issued = self.clock()
         try:
+            erasures = self._erasures.read()  # after the look that gave the name, or a user erased since would come back
             if batch is None:
-                raw = files.write_gap(self.lake, chain, claim.start, claim.end)
+                raw = files.write_gap(self.lake, chain, claim.start, claim.end, erasures)
             else:
-                raw = files.write(self.lake, chain, claim.start, claim.end, batch)
+                raw = files.write(self.lake, chain, claim.start, claim.end, batch, erasures=erasures)
         except AlreadyExists:
             return protocol.Taken(), None
         except (LakeUnavailable, PermanentError) as error:

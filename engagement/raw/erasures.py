@@ -123,6 +123,10 @@ class Erasures:
         return known[name]
 
 
+NOBODY = Erasures()
+"""An empty list."""
+
+
 def read(lake: Lake, keys: Sequence[bytes] = ()) -> Erasures:
     """The list now; `keys` are `settings.hash_keys`.
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from engagement.lake import Lake, LakeUnavailable
 from engagement.raw import footers
 from engagement.raw.chain import Link
+from engagement.raw.erasures import NOBODY, Erasures
 from engagement.raw.footers import FOOTER_KEY, RawFile
 from engagement.raw.names import RAW, Chain, parse_key
 from engagement.raw.rows import Batch
@@ -19,25 +20,38 @@ if TYPE_CHECKING:
 LISTINGS = 3
 
 
-def write(lake: Lake, chain: Chain, start: int, end: int, batch: Batch, source: str | None = None) -> RawFile:
-    """Publish the rows of [start, end) under the claim's name.
+def write(
+    lake: Lake, chain: Chain, start: int, end: int, batch: Batch, source: str | None = None, erasures: Erasures = NOBODY
+) -> RawFile:
+    """Publish the rows of [start, end) under the claim's name, those of erased users as `erased` rows.
 
-    Raises AlreadyExists where another writer made the claim first (the fence), LakeUnavailable.
+    `erasures` was read no earlier than the look that gave `start`. Raises AlreadyExists where another writer made the
+    claim first (the fence), LakeUnavailable.
     """
+    batch = erasures.applied(batch)
     raw = RawFile(
         chain, start, end, batch.table.num_rows, batch.rejects, batch.event_slots, None, batch.first_received_at, batch.last_received_at,
-        source, batch.noticed,
+        source, batch.noticed, erasures=erasures.length,
     )  # fmt: skip
-    entry = lake.put_new(raw.key, _encode(batch.table, raw))
+    entry = lake.put_new(raw.key, encode(batch.table, raw))
     return replace(raw, size=entry.size, version=entry.version)
 
 
-def write_gap(lake: Lake, chain: Chain, start: int, end: int) -> RawFile:
+def write_gap(lake: Lake, chain: Chain, start: int, end: int, erasures: Erasures = NOBODY) -> RawFile:
     """Claim offsets that the log no longer has, as a zero-row object (R3); raises as `write`."""
     from engagement.raw import rows
 
-    raw = RawFile(chain, start, end, 0, gap=(start, end))
-    lake.put_new(raw.key, _encode(rows.schema().empty_table(), raw))
+    raw = RawFile(chain, start, end, 0, gap=(start, end), erasures=erasures.length)
+    lake.put_new(raw.key, encode(rows.schema().empty_table(), raw))
+    return raw
+
+
+def seal(lake: Lake, chain: Chain, end: int, erasures: Erasures) -> RawFile:
+    """Take the name behind a chain's end, so that nobody who still holds its records can write them; raises as `write`."""
+    from engagement.raw import rows
+
+    raw = RawFile(chain, end, end, 0, erasures=erasures.length, sealed=True)
+    lake.put_new(raw.key, encode(rows.schema().empty_table(), raw))
     return raw
 
 
@@ -70,7 +84,8 @@ def last_link(lake: Lake, chain: Chain) -> Link | None:
     raise LakeUnavailable(f"{lake.name(chain.folder)}: its last object vanished at each of {LISTINGS} listings")
 
 
-def _encode(table: pa.Table, raw: RawFile) -> memoryview:
+def encode(table: pa.Table, raw: RawFile) -> memoryview:
+    """The bytes of a raw object."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 

@@ -42,6 +42,12 @@ class RawFile:
     """Good rows out of the ordinary, counted (`rows.Batch`)."""
     expired: int = 0
     """Rows that retention took, once the archive covers them: the claim stays, the counts are of what is left."""
+    erasures: int = 0
+    """Length of the erasure list that was applied to its rows when they were written."""
+    erased: dict[datetime, int] = field(default_factory=dict)
+    """Event slots whose good rows were erased since, and the length of the list then."""
+    sealed: bool = False
+    """Claims no offset: it only takes the name behind the end of a deleted topic's chain, so that nobody goes on with it."""
     size: int = field(default=0, compare=False)
     """Bytes of the object; 0 where only the footer was read."""
     version: str = field(default="", compare=False)
@@ -75,6 +81,9 @@ class RawFile:
             "first_received_at": _text(self.first_received_at), "last_received_at": _text(self.last_received_at), "source": self.source,
             "noticed": self.noticed,
             **({"expired": self.expired} if self.expired else {}),
+            "erasures": self.erasures,
+            **({"erased": {slot.isoformat(): number for slot, number in self.erased.items()}} if self.erased else {}),
+            **({"sealed": True} if self.sealed else {}),
         })  # fmt: skip
 
     @staticmethod
@@ -86,6 +95,8 @@ class RawFile:
             {datetime.fromisoformat(slot): rows for slot, rows in raw["event_slots"].items()}, tuple(raw["gap"]) if raw["gap"] else None,
             _instant(raw["first_received_at"]), _instant(raw["last_received_at"]), raw["source"], raw.get("noticed", {}),
             raw.get("expired", 0),
+            raw.get("erasures", 0), {datetime.fromisoformat(slot): number for slot, number in raw.get("erased", {}).items()},
+            raw.get("sealed", False),
         )  # fmt: skip
 
 
