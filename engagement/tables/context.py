@@ -9,6 +9,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from engagement.lake import Entry, Lake, LakeFormat, open_lake
+from engagement.raw import erasures
 from engagement.raw.index import RawIndex
 from engagement.settings import Settings
 from engagement.tables import declared, engine, schemas, slices
@@ -47,9 +48,12 @@ class TableContext:
     judge: Judge = _accept
     judge_all: JudgeAll | None = None
     """Judges many at once, where that is cheaper than `judge` on each."""
+    erasures: int = field(init=False)
+    """Length of the erasure list when the context was opened, before anything was read."""
 
     def __post_init__(self) -> None:
         self.footers = Footers(self.lake)
+        self.erasures = erasures.length(self.lake)
 
     def relation(self, entries: Iterable[Entry | None], table: str, *, keys: Sequence[str] = (), place: bool = False) -> str:
         """A FROM-clause over these objects of a table; typed and empty where there is none.
@@ -82,12 +86,12 @@ class TableContext:
 
     @property
     def made_by(self) -> dict[str, Any]:
-        """What stands in every footer of the present code and model (R10)."""
-        return {"code": CODE_VERSION, "model": self.model.digest}
+        """What stands in every footer: the present code and model (R10), and the erasure list when reading began."""
+        return {"code": CODE_VERSION, "model": self.model.digest, "erasures": self.erasures}
 
     def is_outdated(self, facts: Mapping[str, Any]) -> bool:
         """Whether a unit was made by other code or under another model, so that no part of it can be kept."""
-        return any(facts.get(name) != value for name, value in self.made_by.items())
+        return (facts.get("code"), facts.get("model")) != (CODE_VERSION, self.model.digest)
 
     def rows(self, query: str, parameters: dict[str, Any]) -> pa.Table:
         """The query's rows as they are; `typed` gives them a table's columns."""
