@@ -76,6 +76,9 @@ class Settings:
     keep_locale: str = _setting("full", "full, language or none; fixed for a lake")
     keep_bytes: str = _setting("all", "all, or none: payload and key of rejects and all headers are not stored; fixed for a lake")
     hash_key: str = _setting("", "secret key of pseudonyms and of the list of erased users; after a rotation old,new", secret=True)
+    catalog: str = _setting("local", "where others find the tables: local (lake.duckdb in the state folder) or glue")
+    glue_database: str = _setting("engagement", "database of the Glue catalog; made where it is missing")
+    glue_partitions: str = _setting("listed", "listed in Glue, or projected: computed by Athena, no other reader sees them")
     engine: str = _setting("duckdb", "engine of the tables")
     memory_limit: str = _setting("2 GiB", "memory of the engine")
     threads: int = _setting(0, "threads of the engine; 0 is all cores", low=0)
@@ -243,6 +246,8 @@ def _checked(settings: Settings, folder: Path) -> Settings:
     for name, value, valid in (
         ("SESSION_MODE", settings.session_mode, ("gap", "client")),
         ("ENGINE", settings.engine, ("duckdb",)),
+        ("CATALOG", settings.catalog, ("local", "glue")),
+        ("GLUE_PARTITIONS", settings.glue_partitions, ("listed", "projected")),
         ("USER_IDS", settings.user_ids, ("plain", "hashed")),
         ("KEEP_PLACE", settings.keep_place, ("city", "region", "country")),
         ("KEEP_LOCALE", settings.keep_locale, ("full", "language", "none")),

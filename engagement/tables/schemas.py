@@ -34,6 +34,15 @@ NAMES = {
 }  # fmt: skip
 """Folder of a table -> its name."""
 
+DESCRIPTIONS = {
+    units.EVENTS: "One row an event: typed, enriched, copies dropped; by the hour in which it happened",
+    units.FRAGMENTS: "One row a session owner and fragment: what one slot alone says about the owner's session",
+    units.ACTIVITY: "One row a user, dimensions and slot, with counts: what distinct counts are made from",
+    units.SESSIONS: "One row a session: fragments of one owner joined wherever the gap is small enough; by the hour of its start",
+    units.BIG_TABLE: "One row a UTC hour, or UTC day (hour is null), and subset of the dimensions; distinct counts never add up over rows",
+}
+"""Folder of a table -> its grain and meaning, for catalogs."""
+
 PATH_KEYS = {table: ("year", "month", "day") if table == units.BIG_TABLE else ("year", "month", "day", "hour") for table in NAMES}
 """Integers in the path of each object, UTC."""
 

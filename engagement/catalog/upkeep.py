@@ -1,0 +1,97 @@
+"""The catalog's two operations, whatever its kind: what each needs of settings and lake is gathered here."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Collection, Iterable, Mapping
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from engagement.catalog.report import Report
+from engagement.lake import LAKE_JSON, Lake, LakeFormat
+from engagement.raw.index import RawIndex
+from engagement.settings import Settings
+from engagement.tables import declared, schemas, views
+from engagement.tables.model import Model
+
+if TYPE_CHECKING:
+    from engagement.catalog.glue import GlueCatalog
+
+NO_FOLDER = "no file of views: the lake is no folder of this machine; ENGAGEMENT_CATALOG=glue shows it to others"
+_REGION = ("AWS_REGION", "AWS_DEFAULT_REGION", "AWS_PROFILE")
+
+
+def refresh(settings: Settings, lake: Lake, *, keys: Collection[str] | None = None, index: RawIndex | None = None) -> Report:
+    """Bring the catalog up to date with what is new in the lake.
+
+    `keys` are the objects that the run made or found, so that the lake need not be listed; None lists it. `index` is the
+    run's own, up to date already. Raises PermanentError, or TransientError where the catalog's service does not answer.
+    """
+    if settings.catalog == "local":
+        return _views(settings, lake, index)
+    report, catalog = _glue(settings, lake)
+    catalog.refresh(_listed(lake) if keys is None else keys)
+    return report
+
+
+def mend(settings: Settings, lake: Lake) -> Report:
+    """Compare the whole catalog with the lake and put right what differs; raises as `refresh`."""
+    if settings.catalog == "local":
+        return _views(settings, lake, None, always=True)
+    report, catalog = _glue(settings, lake)
+    catalog.mend(lambda folder: (entry.key for entry in lake.list(folder)))
+    return report
+
+
+def tables(settings: Settings, lake: Lake, today: date | None = None) -> dict[str, dict[str, Any]]:
+    """Folder of each table -> Glue's TableInput under these settings (`engagement catalog --json`)."""
+    from engagement.catalog import shape
+
+    model, retired = _models(settings, lake)
+    last = today or datetime.now(UTC).date()
+    projected = settings.glue_partitions == "projected"
+    start = LakeFormat.from_json(lake.read(LAKE_JSON) or b"").history_start
+    days = (start, last.replace(year=last.year + 1, day=1)) if projected else None
+    return shape.table_inputs(place(lake), model, retired, days)
+
+
+def place(lake: Lake) -> str:
+    """The lake's URL, as other programs take it."""
+    return lake.url if "://" in lake.url else Path(lake.url).as_uri()
+
+
+def _models(settings: Settings, lake: Lake) -> tuple[Model, Mapping[str, str]]:
+    model = declared.load(settings)
+    return model, declared.retired(lake, model)
+
+
+def _views(settings: Settings, lake: Lake, index: RawIndex | None, *, always: bool = False) -> Report:
+    if "://" in lake.url:
+        return Report("local", lake.url, note=NO_FOLDER)
+    from engagement.catalog import local
+
+    read_to = views.read_to(lake, settings) if index is None else index.newest_received_at() or datetime.max.replace(tzinfo=UTC)
+    return local.refresh(settings, lake, *_models(settings, lake), read_to, always=always)
+
+
+def _glue(settings: Settings, lake: Lake, client: Callable[[], Any] | None = None) -> tuple[Report, GlueCatalog]:
+    from engagement.catalog import calls
+    from engagement.catalog.glue import Database, GlueCatalog
+    from engagement.catalog.noted import Noted
+
+    report = Report("glue", settings.glue_database)
+    database = Database(settings.glue_database, tables(settings, lake), settings.glue_partitions == "listed")
+    of_service = calls.Calls(client or (lambda: calls.client(settings)), report.calls)
+    return report, GlueCatalog(database, of_service, Noted(_note(settings, lake)), report)
+
+
+def _note(settings: Settings, lake: Lake) -> Path:
+    """Tells databases, accounts and lakes apart."""
+    parts = [settings.glue_database, lake.url, *(os.environ.get(name, "") for name in (*_REGION, "AWS_ENDPOINT_URL_GLUE"))]
+    return settings.state_dir / "cache" / f"catalog-glue-{hashlib.sha256('|'.join(parts).encode()).hexdigest()[:12]}.json"
+
+
+def _listed(lake: Lake) -> Iterable[str]:
+    return (entry.key for table in schemas.NAMES for entry in lake.list(table))
