@@ -27,6 +27,7 @@ COMMANDS = {
     "sql": "engagement.cli.model:sql",
     "status": "engagement.cli.tables:status",
     "dead-letters": "engagement.cli.dead_letters:app",
+    "export": "engagement.cli.export:export",
     "settings": "engagement.cli.about:settings",
     "contract": "engagement.cli.about:contract",
 }
