@@ -20,9 +20,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
-from engagement.lake import Lake
 from engagement.raw.chain import Coverage
-from engagement.raw.coverage import Gap, Parts, Range
+from engagement.raw.coverage import Gap, Range
 from engagement.raw.findings import Audit, Backwards, ChainAudit, Duplicate, Finding, Hole, Miscounted, Overlap, Unreadable, UnreadablePart
 from engagement.raw.footers import RawFile
 from engagement.raw.index import RawIndex, UnreadableFile
@@ -173,18 +172,18 @@ def _added(counts: Iterable[Mapping[str, int]]) -> dict[str, int]:
     return dict(sorted(total.items()))
 
 
-def audit(lake: Lake, index: RawIndex, reached: Mapping[str, int] | None = None) -> Audit:
+def audit(index: RawIndex, reached: Mapping[str, int] | None = None) -> Audit:
     """Audit every chain of the lake, `reached` by label as in `examine`.
 
     A listing is no snapshot: it may miss an object that came while it ran and show the next one. So what looks wrong
     is looked at once more. 10,000 objects cost 0.2 CPU-seconds, and 2 where the index does not know them yet.
     """
-    found = _look(lake, index, reached or {})
-    return _look(lake, index, reached or {}) if found.findings else found
+    found = _look(index, reached or {})
+    return _look(index, reached or {}) if found.findings else found
 
 
-def _look(lake: Lake, index: RawIndex, reached: Mapping[str, int]) -> Audit:
-    """One audit. Lists raw first, then the archive, never the other way round (R5)."""
+def _look(index: RawIndex, reached: Mapping[str, int]) -> Audit:
+    """One audit. `sync` lists raw first, then the archive, never the other way round (R5)."""
     index.sync()
     files: dict[str, list[RawFile]] = {}
     for raw in index.files():
@@ -192,7 +191,7 @@ def _look(lake: Lake, index: RawIndex, reached: Mapping[str, int]) -> Audit:
     unreadable: dict[str, list[UnreadableFile]] = {}
     for item in index.unreadable():
         unreadable.setdefault(item.chain.label, []).append(item)
-    archive = Parts(lake).look()
+    archive = index.archive()
     ranges = archive.ranges()
     labels = sorted(files.keys() | unreadable.keys() | ranges.keys() | reached.keys())
     chains = (

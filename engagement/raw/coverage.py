@@ -16,7 +16,7 @@ from datetime import date, datetime
 from typing import Any
 
 from engagement.errors import PermanentError
-from engagement.lake import Lake
+from engagement.lake import Entry, Lake
 from engagement.raw.chain import NO_COVERAGE, Coverage, Link
 from engagement.raw.footers import FOOTER_KEY
 from engagement.raw.names import Chain
@@ -141,6 +141,8 @@ class Archive:
 
     parts: tuple[Part, ...] = ()
     unreadable: dict[str, str] = field(default_factory=dict)
+    entries: tuple[Entry, ...] = ()
+    """The objects of `parts`, in their order."""
 
     def ranges(self) -> dict[str, list[Range]]:
         """Chain label -> everything that parts hold of it, by start."""
@@ -165,6 +167,7 @@ class Parts:
     def look(self, topic: str | None = None) -> Archive:
         """The archive now, of one topic or of all; a part that cannot be read stops no other."""
         parts: list[Part] = []
+        entries: list[Entry] = []
         unreadable: dict[str, str] = {}
         for entry in self._lake.list(f"{ARCHIVE}/{topic}" if topic else ARCHIVE):
             if PartName.parse(entry.key) is None:
@@ -179,7 +182,8 @@ class Parts:
                 except FileNotFoundError:  # retention deleted it since the listing
                     continue
             parts.append(known[1])
-        return Archive(tuple(parts), unreadable)
+            entries.append(entry)
+        return Archive(tuple(parts), unreadable, tuple(entries))
 
     def of(self, chain: Chain) -> Coverage:
         """What is covered of one chain; lists its topic's folder alone.

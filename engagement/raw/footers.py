@@ -69,6 +69,15 @@ class RawFile:
         return Link(self.start, self.end)
 
     @property
+    def first_row(self) -> int:
+        """Number of its first row in the object (`sources.Source`)."""
+        return 0
+
+    def upto(self, slot: datetime) -> int:  # noqa: ARG002 - a range of an archive part knows more
+        """An offset behind its last row of the slot (`sources.Source`)."""
+        return self.end
+
+    @property
     def ingest_hour(self) -> datetime | None:
         """Hour of the first record's log-append time; None for a gap."""
         return self.first_received_at and self.first_received_at.replace(minute=0, second=0, microsecond=0)

@@ -1,7 +1,9 @@
 """An index of all raw footers in the state folder, so that planning does not open thousands of files.
 
 It is a cache of the lake and may be deleted at any time: `sync` lists the names and reads the footers of
-those it does not know in their present version.
+those it does not know in their present version. Raw is listed first, then the archive (`parts`), and both are written
+at once: so a raw object that a part covers is not seen (R5), and what `touching`, `touched`, `good_rows` and `sources` say
+holds every record once. `files` has the covered objects too.
 
 An object that cannot be read (`footers.Unreadable`) is set apart with the reason and tried again at every
 `sync`; all others are indexed. Whoever stopped here would stop every hour of every partition for one damaged
@@ -14,24 +16,28 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
 from engagement.lake import LAKE_JSON, Entry, Lake
-from engagement.raw import footers
+from engagement.raw import footers, parts
+from engagement.raw.coverage import Archive
 from engagement.raw.footers import RawFile
 from engagement.raw.names import RAW, Chain, parse_key
+from engagement.raw.sources import Source
 
-_SCHEMA = """
+_SCHEMA = f"""{parts.SCHEMA}
 create table if not exists files
-    (chain text, start integer, "end" integer, version text, size integer, footer text, primary key (chain, start)) without rowid;
+    (chain text, start integer, "end" integer, version text, size integer, footer text, covered integer,
+     primary key (chain, start)) without rowid;
 create table if not exists touches
     (slot text, chain text, start integer, rows integer, primary key (slot, chain, start)) without rowid;
 create table if not exists unreadable (key text primary key, why text) without rowid;
 """
-_SCHEMA_VERSION = 3
+_SCHEMA_VERSION = 4
 """Stands in the file's name: a cache of another shape is left alone and made anew."""
 
 
@@ -46,13 +52,18 @@ class UnreadableFile:
 
 
 class RawIndex:
-    """Raw objects by chain and by the event slot they touch."""
+    """Raw objects and archived ranges by chain and by the event slot they touch. Without a state folder it lives in memory."""
 
-    def __init__(self, lake: Lake, state_dir: Path) -> None:
+    def __init__(self, lake: Lake, state_dir: Path | None = None) -> None:
         self._lake = lake
-        folder = state_dir / "cache"
-        folder.mkdir(parents=True, exist_ok=True)
-        self._db = _opened(folder / f"raw-index-{_identity(lake)}.sqlite")
+        if state_dir is None:
+            self._db = sqlite3.connect(":memory:", isolation_level=None)
+            self._db.executescript(_SCHEMA)
+        else:
+            folder = state_dir / "cache"
+            folder.mkdir(parents=True, exist_ok=True)
+            self._db = _opened(folder / f"raw-index-{_identity(lake)}.sqlite")
+        self._parts = parts.PartsIndex(lake, self._db)
 
     def close(self) -> None:
         """Close the database file."""
@@ -65,9 +76,12 @@ class RawIndex:
         found = {entry.key: entry for entry in self._lake.list(RAW) if parse_key(entry.key)}
         new, unreadable = self._read([entry for key, entry in found.items() if known.get(key) != entry.version])
         gone = [key for key, version in known.items() if key not in found or found[key].version != version]
-        if new or gone or unreadable != dict(self._db.execute("select key, why from unreadable")):
+        archive = self._parts.look()  # after raw, never before: what is archived meanwhile is missed by nobody
+        changed = new or gone or archive or archive.unreadable != self._parts.unreadable()
+        if changed or unreadable != dict(self._db.execute("select key, why from unreadable")):
             with self._db:
                 self._db.execute("begin immediate")
+                self._parts.store(archive)
                 self._forget(gone)
                 self._add(new)
                 self._db.execute("delete from unreadable")
@@ -94,13 +108,35 @@ class RawIndex:
     def _add(self, new: Iterable[RawFile]) -> None:
         for raw in new:
             label = raw.chain.label
-            row = (label, raw.start, raw.end, raw.version, raw.size, raw.to_json())
-            self._db.execute("insert or replace into files values (?, ?, ?, ?, ?, ?)", row)
+            row = (label, raw.start, raw.end, raw.version, raw.size, raw.to_json(), parts.covered(self._db, label, raw.start))
+            self._db.execute("insert or replace into files values (?, ?, ?, ?, ?, ?, ?)", row)
             slots = [(slot.isoformat(), label, raw.start, rows) for slot, rows in raw.event_slots.items()]
             self._db.executemany("insert or replace into touches values (?, ?, ?, ?)", slots)
 
+    @contextmanager
+    def snapshot(self) -> Iterator[None]:
+        """What is asked inside is answered as of one moment, whatever other processes index meanwhile; `sync` is not for inside."""
+        self._db.execute("begin")
+        try:
+            yield
+        finally:
+            self._db.execute("commit")
+
+    def archive(self) -> Archive:
+        """The archive as the last `sync` found it; of a part that cannot be read any more what was known of it."""
+        return self._parts.archive()
+
+    def sources(self) -> list[Source]:
+        """Everything that holds records, each record once, by chain and start."""
+        with self.snapshot():
+            return _in_order(self.uncovered(), self._parts.ranges())
+
+    def uncovered(self) -> list[RawFile]:
+        """Objects that readers see, by chain and start: those that no part covers."""
+        return [_raw(*row) for row in self._db.execute("select footer, size, version from files where not covered order by chain, start")]
+
     def files(self) -> list[RawFile]:
-        """Every object, by chain and start."""
+        """Every object, those that a part covers too, by chain and start."""
         return [_raw(*row) for row in self._db.execute("select footer, size, version from files order by chain, start")]
 
     def unreadable(self) -> list[UnreadableFile]:
@@ -108,27 +144,47 @@ class RawIndex:
         found = self._db.execute("select key, why from unreadable order by key")
         return [UnreadableFile(key, *parsed, why) for key, why in found if (parsed := parse_key(key))]
 
-    def touching(self, slot: datetime) -> list[RawFile]:
-        """Objects with good rows in the slot, by chain and start."""
-        query = "select footer, size, version from touches join files using (chain, start) where slot = ? order by chain, start"
-        return [_raw(*row) for row in self._db.execute(query, (slot.isoformat(),))]
+    def touching(self, slot: datetime) -> list[Source]:
+        """Everything with good rows in the slot, by chain and start."""
+        return self.touching_each([slot])[slot]
+
+    def touching_each(self, slots: Iterable[datetime]) -> dict[datetime, list[Source]]:
+        """The same for many slots, all as of one moment: what is read in one pass must not be seen here raw and there archived."""
+        query = "select footer, size, version from touches join files using (chain, start) where slot = ? and not covered"
+        with self.snapshot():
+            return {
+                slot: _in_order((_raw(*row) for row in self._db.execute(query, (slot.isoformat(),))), self._parts.touching(slot))
+                for slot in slots
+            }
 
     def touched(self) -> dict[datetime, dict[str, int]]:
-        """Slot start -> chain label -> end of the last object of that chain with rows in the slot."""
-        query = 'select slot, chain, max("end") from touches join files using (chain, start) group by slot, chain'
+        """Slot start -> chain label -> an offset behind its last row of the slot, not behind what was claimed with that row."""
+        query = """
+            select slot, chain, max(upto) from (
+                select slot, chain, "end" as upto from touches join files using (chain, start) where not covered
+                union all select slot, chain, last_offset + 1 from archived
+            ) group by slot, chain"""
         found: dict[datetime, dict[str, int]] = {}
         for slot, chain, end in self._db.execute(query):
             found.setdefault(datetime.fromisoformat(slot), {})[chain] = end
         return found
 
     def good_rows(self) -> dict[datetime, int]:
-        """Slot start -> good rows of all objects in it."""
-        query = "select slot, sum(rows) from touches join files using (chain, start) group by slot"
+        """Slot start -> good rows in it."""
+        query = """
+            select slot, sum(rows) from (
+                select slot, rows from touches join files using (chain, start) where not covered
+                union all select slot, rows from archived
+            ) group by slot"""
         return {datetime.fromisoformat(slot): rows for slot, rows in self._db.execute(query)}
 
     def newest_received_at(self) -> datetime | None:
         """Log-append time of the newest record of the log, rejects included, imports not."""
-        query = "select max(json_extract(footer, '$.last_received_at')) from files where chain not like 'import/%'"
+        query = """
+            select max(last) from (
+                select chain, json_extract(footer, '$.last_received_at') as last from files
+                union all select chain, last_received_at from ranges
+            ) where chain not like 'import/%'"""
         (text,) = self._db.execute(query).fetchone()
         return text and datetime.fromisoformat(text)
 
@@ -152,6 +208,10 @@ def _identity(lake: Lake) -> str:
     """Tells lakes apart, also one that was deleted and made anew in the same place."""
     made = lake.stat(LAKE_JSON)
     return hashlib.sha256(f"{_SCHEMA_VERSION}|{lake.url}|{made and made.version}".encode()).hexdigest()[:12]
+
+
+def _in_order(*found: Iterable[Source]) -> list[Source]:
+    return sorted((source for some in found for source in some), key=lambda source: (source.chain, source.start))
 
 
 def _raw(footer: str, size: int, version: str) -> RawFile:

@@ -15,4 +15,4 @@ def audited(context: TableContext) -> Audit:
     The events come first: whatever is raw when their footers are read is raw, or archived, when raw is listed.
     """
     events = [context.footers.of(entry) for entry in context.lake.list(units.EVENTS)]
-    return audit(context.lake, context.index, provenance(events)["offsets"])
+    return audit(context.index, provenance(events)["offsets"])

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from engagement.raw.footers import RawFile
+from engagement.raw.sources import Source
 from engagement.tables import units
 from engagement.tables.context import TableContext
 
@@ -49,6 +49,6 @@ def _hour_facts(context: TableContext, hour: datetime) -> dict[str, Any]:
     return made
 
 
-def _lacking(context: TableContext, slot: datetime, covered: dict[str, int]) -> list[RawFile]:
-    """Raw objects with rows of the slot beyond the covered offsets."""
-    return [raw for raw in context.index.touching(slot) if raw.end > covered.get(raw.chain.label, 0)]
+def _lacking(context: TableContext, slot: datetime, covered: dict[str, int]) -> list[Source]:
+    """Raw objects and archived ranges with rows of the slot beyond the covered offsets."""
+    return [raw for raw in context.index.touching(slot) if raw.upto(slot) > covered.get(raw.chain.label, 0)]

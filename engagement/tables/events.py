@@ -11,8 +11,8 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from engagement.lake import Entry
-from engagement.raw.footers import RawFile
-from engagement.tables import bulk, engine, rendering, slices, units
+from engagement.raw.sources import Source
+from engagement.tables import arrivals, bulk, engine, rendering, slices, units
 from engagement.tables.context import TableContext
 from engagement.tables.objects import Candidate, Outcome, publish
 
@@ -33,17 +33,18 @@ def refresh(context: TableContext, slot: datetime, *, rebuild: bool = False) -> 
         facts = context.footers.of(old)
         again = rebuild or context.is_outdated(facts) or facts.get("reference") != engine.reference_version()
         covered: dict[str, int] = {} if again else facts["offsets"]
-        context.index.sync()
-        touching = context.index.touching(slot)
-        # An object behind the covered offsets that could not be read when they were covered, and can be now.
-        if sum(raw.event_slots[slot] for raw in touching if raw.end <= covered.get(raw.chain.label, 0)) > facts.get("rows_in", 0):
-            again, covered = True, {}
-        new = [raw for raw in touching if raw.end > covered.get(raw.chain.label, 0)]
-        if not new:
-            return None
-        candidate = _candidate(context, slot, new, None if again else old, {} if again else facts)
-        context.judge(context, units.EVENTS, candidate)
+        candidate = arrivals.looking_again(lambda: made(old, facts, covered, again=again))
+        if candidate is not None:
+            context.judge(context, units.EVENTS, candidate)
         return candidate
+
+    def made(old: Entry | None, facts: dict[str, Any], covered: dict[str, int], *, again: bool) -> Candidate | None:
+        context.index.sync()
+        found = arrivals.lacking(context.index.touching(slot), slot, covered, facts.get("rows_in", 0))
+        if not found.new:
+            return None
+        again = again or found.again
+        return _candidate(context, slot, found, None if again else old, {} if again else facts)
 
     return publish(context.lake, key, build)
 
@@ -55,7 +56,7 @@ def rebuild(context: TableContext, slots: Sequence[datetime]) -> bulk.Results:
     """
     notes = bulk.note(context, units.EVENTS, slots)
     context.index.sync()
-    touching = {slot: found for slot in slots if (found := context.index.touching(slot))}
+    touching = {slot: found for slot, found in context.index.touching_each(slots).items() if found}
     weight = {slot: sum(raw.event_slots[slot] for raw in found) for slot, found in touching.items()}
 
     def make(batch: Sequence[datetime]) -> dict[datetime, Candidate]:
@@ -66,19 +67,22 @@ def rebuild(context: TableContext, slots: Sequence[datetime]) -> bulk.Results:
     return bulk.rebuild(context, units.EVENTS, batches, notes, make, lambda slot: refresh(context, slot, rebuild=True))
 
 
-def _candidate(context: TableContext, slot: datetime, new: list[RawFile], old: Entry | None, facts: dict[str, Any]) -> Candidate:
-    _open_inputs(context, new, old, slot, slot + context.slot_length)
+def _candidate(context: TableContext, slot: datetime, lacking: arrivals.Lacking, old: Entry | None, facts: dict[str, Any]) -> Candidate:
+    _open_inputs(context, arrivals.relation(context, lacking.new, lacking.known), old, slot, slot + context.slot_length)
     known = int(facts.get("rows", 0))
     table = context.typed(context.rows(context.sql("events"), {}), units.EVENTS).sort_by([(name, "ascending") for name in ORDER])
-    return Candidate(table, _facts(context, slot, new, table, _counted(context).get(slot, {}), known, facts))
+    counted = _counted(context).get(slot, {})
+    arrivals.require_unchanged(context, lacking.new)
+    return Candidate(table, _facts(context, slot, lacking.new, table, counted, known, facts))
 
 
-def _from_raw(context: TableContext, touching: Mapping[datetime, list[RawFile]]) -> dict[datetime, Candidate]:
-    raws = {raw.key: raw for found in touching.values() for raw in found}
-    _open_inputs(context, [raws[key] for key in sorted(raws)], None, min(touching), max(touching) + context.slot_length)
+def _from_raw(context: TableContext, touching: Mapping[datetime, list[Source]]) -> dict[datetime, Candidate]:
+    sources = sorted((source for found in touching.values() for source in found), key=lambda source: source.key)
+    _open_inputs(context, arrivals.relation(context, sources), None, min(touching), max(touching) + context.slot_length)
     query = f"SELECT epoch_us(event_time) // CAST($slot_us AS BIGINT) AS slot, * FROM ({context.sql('events')})"
     found = slices.cut_unsorted(context.rows(query, {"slot_us": context.slot_us}), "slot", ORDER)
     counted = _counted(context)
+    arrivals.require_unchanged(context, sources)
     tables = {slot: context.typed(found.get(slices.number_of(slot, context.format.slot_minutes)), units.EVENTS) for slot in touching}
     return {
         slot: Candidate(tables[slot], _facts(context, slot, raw, tables[slot], counted.get(slot, {}), 0, {}))
@@ -86,13 +90,12 @@ def _from_raw(context: TableContext, touching: Mapping[datetime, list[RawFile]])
     }
 
 
-def _open_inputs(context: TableContext, raw: Sequence[RawFile], old: Entry | None, start: datetime, end: datetime) -> None:
-    """The inputs of the SQL, for events in [start, end)."""
+def _open_inputs(context: TableContext, raw: str, old: Entry | None, start: datetime, end: datetime) -> None:
+    """The inputs of the SQL, for events in [start, end) of the raw relation."""
     con = context.con
-    paths = list(context.lake.local(item.entry for item in raw))
     con.execute(f"CREATE OR REPLACE TEMP VIEW standing AS SELECT * FROM {context.relation([old], units.EVENTS)}")
     good = f"""
-        SELECT * FROM {engine.raw_relation(paths)} WHERE reject_reason IS NULL
+        SELECT * FROM {raw} WHERE reject_reason IS NULL
         AND event_time >= TIMESTAMPTZ '{start.isoformat()}' AND event_time < TIMESTAMPTZ '{end.isoformat()}'"""
     if end - start == context.slot_length:  # a tick opens its many small objects once; of many slots the bytes go by and are kept nowhere
         con.execute(f"CREATE OR REPLACE TEMP TABLE arrived AS {good}")
@@ -121,16 +124,16 @@ def _counted(context: TableContext) -> dict[datetime, dict[str, Any]]:
 def _facts(
     context: TableContext,
     slot: datetime,
-    raw: Sequence[RawFile],
+    raw: Sequence[Source],
     table: pa.Table,
     counted: Mapping[str, Any],
     known: int,
     before: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """What the footer says of rows made from these raw objects and from `known` rows that stood, whose footer is `before`."""
+    """What the footer says of rows made from these sources and from `known` rows that stood, whose footer is `before`."""
     offsets = dict(before.get("offsets", {}))
     for item in raw:
-        offsets[item.chain.label] = max(item.end, offsets.get(item.chain.label, 0))
+        offsets[item.chain.label] = max(item.upto(slot), offsets.get(item.chain.label, 0))
     newest = [instant for instant in (counted.get("newest"), before.get("newest_received_at")) if instant]
     unfit = {name: count + before.get("unfit", {}).get(name, 0) for name, count in counted.get("unfit", {}).items()}
     times = table["event_time"]

@@ -321,8 +321,8 @@ def write_gaps(lake, *bounds):
         files.write_gap(lake, CHAIN, start, end)
 
 
-def test_an_empty_lake_has_no_chains(lake, index):
-    assert audit(lake, index) == Audit()
+def test_an_empty_lake_has_no_chains(index):
+    assert audit(index) == Audit()
 
 
 def test_a_listing_that_missed_an_object_while_it_came_is_no_finding(lake, index, monkeypatch):
@@ -337,12 +337,12 @@ def test_a_listing_that_missed_an_object_while_it_came_is_no_finding(lake, index
                 yield entry
 
     monkeypatch.setattr(LocalLake, "list", listing)
-    assert audit(lake, index).verdict == "chains 1 whole, 2 gaps of 9 records"
+    assert audit(index).verdict == "chains 1 whole, 2 gaps of 9 records"
     assert not missed
 
 
-def test_a_chain_of_which_nothing_is_left_is_known_from_what_was_made_of_it(lake, index):
-    assert audit(lake, index, {CHAIN.label: 7}).findings == (Hole(CHAIN.label, 0, 7),)
+def test_a_chain_of_which_nothing_is_left_is_known_from_what_was_made_of_it(index):
+    assert audit(index, {CHAIN.label: 7}).findings == (Hole(CHAIN.label, 0, 7),)
 
 
 def test_the_archive_is_listed_after_raw(lake, index, monkeypatch):
@@ -351,5 +351,5 @@ def test_the_archive_is_listed_after_raw(lake, index, monkeypatch):
     asked = []
     real = LocalLake.list
     monkeypatch.setattr(LocalLake, "list", lambda self, prefix: asked.append(prefix) or real(self, prefix))
-    audit(lake, index)
+    audit(index)
     assert asked == ["raw", "archive"]
