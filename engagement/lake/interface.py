@@ -12,8 +12,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO, BinaryIO
 
 from engagement.errors import EngagementError, TransientError
 
@@ -44,6 +45,14 @@ class Entry:
     key: str
     size: int
     version: str
+
+
+@dataclass(frozen=True, slots=True)
+class LeftOver:
+    """Something that a dead writer left in the store and no reader sees; `size` in bytes, 0 where the store does not tell."""
+
+    name: str
+    size: int
 
 
 class Lake(ABC):
@@ -96,6 +105,21 @@ class Lake(ABC):
     def put_new(self, key: str, data: bytes | memoryview) -> Entry:
         """Create the object, whole and durable, only if the name is free; raises AlreadyExists, OutcomeUnknown."""
 
+    def creating(self, key: str) -> AbstractContextManager[IO[bytes]]:
+        """A sink for an object too large to hold: what was written to it is created when the block ends, as by `put_new`.
+
+        Nothing is created where the block raises. Raises AlreadyExists, OutcomeUnknown when it ends.
+        """
+        raise NotImplementedError
+
+    def written_at(self, key: str) -> datetime | None:
+        """When the object got its present bytes, by the store's own clock, UTC; None where there is none."""
+        raise NotImplementedError
+
+    def clock(self) -> datetime:
+        """What the clock reads now that `written_at` is told by, UTC: of two machines' clocks one may be wrong."""
+        raise NotImplementedError
+
     @abstractmethod
     def replace(self, key: str, data: bytes | memoryview, expected: Entry | None) -> Entry:
         """Replace the object whole, only if it still is the one noted in `expected` (None: still absent).
@@ -114,3 +138,10 @@ class Lake(ABC):
     @abstractmethod
     def lock(self, name: str) -> AbstractContextManager[None]:
         """Hold the lake-wide lock of this name; blocks until it is free. It falls with the process."""
+
+    def left_overs(self, now: datetime, older_than: timedelta, *, remove: bool) -> Iterator[LeftOver]:  # noqa: ARG002
+        """What writers left that died so long ago; `remove` takes it away. Never what a living one holds, however long it stands still."""
+        return iter(())
+
+    def prune(self, folder: str) -> None:  # noqa: B027 - most stores have no folders
+        """Take away what a store keeps of a folder that has no object left. Nobody may be writing there."""

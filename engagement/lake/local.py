@@ -11,10 +11,22 @@ import fcntl
 import itertools
 import os
 from collections.abc import Iterable, Iterator, Sequence
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import IO, BinaryIO
 
-from engagement.lake.interface import LOCK_FOLDER, TEMP_FOLDER, AlreadyExists, Changed, Entry, Lake, LakeUnavailable, OutcomeUnknown
+from engagement.lake import leftovers
+from engagement.lake.interface import (
+    LOCK_FOLDER,
+    TEMP_FOLDER,
+    AlreadyExists,
+    Changed,
+    Entry,
+    Lake,
+    LakeUnavailable,
+    LeftOver,
+    OutcomeUnknown,
+)
 
 _temporaries = itertools.count()
 """Tells temporary files of one process apart, whatever opened the lake."""
@@ -93,15 +105,29 @@ class LocalLake(Lake):
     def put_new(self, key: str, data: bytes | memoryview) -> Entry:
         """As Lake.put_new; of those who link at once one wins."""
         with self._temporary(key, data) as temp:
-            try:
-                os.link(temp, self.path(key))
-            except FileExistsError as error:
-                msg = f"{key} exists already"
-                raise AlreadyExists(msg) from error
-            try:
-                return self._published(key)
-            except OSError as error:  # readers see it, but nobody knows whether it survives a power cut
-                raise OutcomeUnknown(f"{self.path(key)}: {error.strerror or error}") from error
+            return self._linked(temp, key)
+
+    @contextlib.contextmanager
+    def creating(self, key: str) -> Iterator[IO[bytes]]:
+        """As Lake.creating; the bytes lie in a temporary file until then."""
+        with self._temporary(key, b"") as temp:
+            with temp.open("ab") as handle:
+                yield handle
+                handle.flush()
+                os.fsync(handle.fileno())
+            self._linked(temp, key)
+
+    def written_at(self, key: str) -> datetime | None:
+        """As Lake.written_at: the time of the file's last change."""
+        try:
+            return datetime.fromtimestamp(self.path(key).stat().st_mtime, UTC)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+
+    def clock(self) -> datetime:
+        """As Lake.clock: a folder may lie on another machine, so a file is written to see what time it gets."""
+        with self._temporary("clock", b"") as temp:
+            return datetime.fromtimestamp(temp.stat().st_mtime, UTC)
 
     def replace(self, key: str, data: bytes | memoryview, expected: Entry | None) -> Entry:
         """As Lake.replace. A file system cannot compare and rename in one step: only `replacing` makes this safe."""
@@ -125,14 +151,19 @@ class LocalLake(Lake):
     def lock(self, name: str) -> Iterator[None]:
         """As Lake.lock; the kernel frees it when the process ends."""
         path = self.root / LOCK_FOLDER / (name.replace("/", "~") + ".lock")
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            handle = path.open("w")
-        except OSError as error:
-            raise _unavailable(error, path) from error
-        with handle:
-            fcntl.flock(handle, fcntl.LOCK_EX)
+        with _locked(path):
             yield
+
+    def left_overs(self, now: datetime, older_than: timedelta, *, remove: bool) -> Iterator[LeftOver]:
+        """As Lake.left_overs."""
+        try:
+            yield from leftovers.find(self.root, now, older_than, remove=remove)
+        except OSError as error:
+            raise _unavailable(error, self.root) from error
+
+    def prune(self, folder: str) -> None:
+        """As Lake.prune."""
+        leftovers.prune(self.root, folder)
 
     @contextlib.contextmanager
     def _temporary(self, key: str, data: bytes | memoryview) -> Iterator[Path]:
@@ -142,13 +173,26 @@ class LocalLake(Lake):
             temp.parent.mkdir(parents=True, exist_ok=True)
             _make_folders(self.path(key).parent)
             with temp.open("wb") as handle:
+                fcntl.flock(handle, fcntl.LOCK_EX)  # until the end, so that nobody sweeps it away (`leftovers`)
                 self._fill(handle, data)
-            yield temp
+                yield temp
         except OSError as error:
             raise _unavailable(error, self.path(key)) from error
         finally:
             with contextlib.suppress(OSError):
                 temp.unlink(missing_ok=True)
+
+    def _linked(self, temp: Path, key: str) -> Entry:
+        """Give the temporary file its name, if that is free."""
+        try:
+            os.link(temp, self.path(key))
+        except FileExistsError as error:
+            msg = f"{key} exists already"
+            raise AlreadyExists(msg) from error
+        try:
+            return self._published(key)
+        except OSError as error:  # readers see it, but nobody knows whether it survives a power cut
+            raise OutcomeUnknown(f"{self.path(key)}: {error.strerror or error}") from error
 
     def _fill(self, handle: IO[bytes], data: bytes | memoryview) -> None:
         handle.write(data)
@@ -158,6 +202,21 @@ class LocalLake(Lake):
     def _published(self, key: str) -> Entry:
         _fsync_folder(self.path(key).parent)
         return _entry(key, self.path(key).stat())
+
+
+def _locked(path: Path) -> IO[str]:
+    """The file of this name, locked; made anew where it was swept away before the lock was had."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        while True:
+            handle = path.open("w")
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            with contextlib.suppress(FileNotFoundError):
+                if path.stat().st_ino == os.fstat(handle.fileno()).st_ino:
+                    return handle
+            handle.close()
+    except OSError as error:
+        raise _unavailable(error, path) from error
 
 
 def _entry(key: str, stat: os.stat_result) -> Entry:
