@@ -118,16 +118,16 @@ class LocalLake(Lake):
             self._linked(temp, key)
 
     def written_at(self, key: str) -> datetime | None:
-        """As Lake.written_at: the time of the file's last change."""
+        """As Lake.written_at: when the file got its name, which no writer can set and every later change puts forward."""
         try:
-            return datetime.fromtimestamp(self.path(key).stat().st_mtime, UTC)
+            return datetime.fromtimestamp(self.path(key).stat().st_ctime, UTC)
         except (FileNotFoundError, NotADirectoryError):
             return None
 
     def clock(self) -> datetime:
         """As Lake.clock: a folder may lie on another machine, so a file is written to see what time it gets."""
         with self._temporary("clock", b"") as temp:
-            return datetime.fromtimestamp(temp.stat().st_mtime, UTC)
+            return datetime.fromtimestamp(temp.stat().st_ctime, UTC)
 
     def replace(self, key: str, data: bytes | memoryview, expected: Entry | None) -> Entry:
         """As Lake.replace. A file system cannot compare and rename in one step: only `replacing` makes this safe."""
