@@ -88,6 +88,12 @@ def day_of(key: str) -> date | None:
         return None
 
 
+def day_folder(key: str) -> str:
+    """Folder of the day in an object's key; empty where it has none."""
+    found = _DAY.search(key)
+    return key[: found.end() - 1] if found else ""
+
+
 def _is_before(entry: Entry, before: date) -> bool:
     day = day_of(entry.key)
     return day is not None and day < before

@@ -16,7 +16,7 @@ from datetime import UTC, date, datetime, timedelta
 
 from engagement.lake import Changed, Lake
 from engagement.maintenance import emptying
-from engagement.maintenance.layers import ARCHIVE_LAYER, LAYERS
+from engagement.maintenance.layers import ARCHIVE_LAYER, LAYERS, day_folder
 from engagement.maintenance.policy import Policy
 from engagement.maintenance.report import Step, Tell, quiet
 from engagement.raw.coverage import Part, PartName, UnreadablePart, read_part
@@ -111,10 +111,14 @@ def _advanced(old: Finality, found: Due, store_expires_after: int | None) -> Fin
 
 
 def _delete(lake: Lake, layer: str, before: date, step: Step, dry_run: bool) -> None:
+    emptied = set()
     for entry in LAYERS[layer].objects(lake, before):
         if not dry_run:
             lake.delete(entry.key)
+            emptied.add(day_folder(entry.key))
         step.did(f"delete {entry.key}", entry.size)
+    for folder in emptied:
+        lake.prune(folder)
 
 
 def _archive(context: TableContext, before: date, first_open: date | None, step: Step, dry_run: bool) -> None:
