@@ -59,6 +59,9 @@ class Settings:
     buffer_bytes: int = _setting(512 << 20, "buffered bytes a process at which fetching pauses", unit="bytes", low=1)
     lateness_days: int = _setting(30, "older events are rejected as too_late (not for imports)", unit="days", low=1)
     clock_skew_seconds: int = _setting(300, "events further after received_at are rejected as in_future", unit="s", low=0)
+    archive_after_minutes: int = _setting(
+        60, "an ingest hour is closed so long after its end; 0 archives all that is there", unit="min", low=0
+    )
     raw_grace_minutes: int = _setting(1440, "an archived raw file stays so long", unit="min", low=1)
     max_dimension_values: int = _setting(1000, "values a dimension keeps by name in a period; the rest is OTHER", low=1)
     late_minutes: int = _setting(15, "late events of old hours are gathered so long before the hours are refreshed", unit="min", low=0)
