@@ -25,7 +25,7 @@ from engagement.ingest.history.streams import Advance, BadFile, Inspected, as_ba
 from engagement.lake import LAKE_JSON, AlreadyExists, Lake, LakeFormat, connect
 from engagement.raw import chain, files, rows
 from engagement.raw.coverage import Parts
-from engagement.raw.erasures import ErasureList
+from engagement.raw.erasures import IMPORT_LOCK, ErasureList
 from engagement.raw.names import IMPORT_TOPIC, Chain, import_chain, parse_key
 from engagement.raw.privacy import Policy
 from engagement.raw.rows import CHUNK, Batch
@@ -183,8 +183,7 @@ class Importer:
     def _write(self, source: Source, begin: int, end: int, batch: Batch) -> int:
         """Objects written: 1, or 0 where another import of the same bytes has made the claim."""
         source.require_unchanged()
-        # `forget` holds the same lock once: whoever comes after it has read its list.
-        with self._lake.lock(source.chain.folder), suppress(AlreadyExists):
+        with self._lake.lock(IMPORT_LOCK), suppress(AlreadyExists):
             files.write(self._lake, source.chain, begin, end, batch, source.path.name, self._erasures.read())
             return 1
         return 0

@@ -79,6 +79,27 @@ class Topics:
 
         return self._insist(ask, TIMEOUT_SECONDS)
 
+    def partitions(self, topic: str) -> int:
+        """How many partitions the topic has; raises BrokerUnavailable, UnknownTopic."""
+        from confluent_kafka import TopicCollection
+
+        def ask(seconds: float) -> int:
+            described = self._admin.describe_topics(TopicCollection([topic]), request_timeout=seconds)
+            return len(described[topic].result().partitions)
+
+        return self._insist(ask, TIMEOUT_SECONDS)
+
+    def kept(self, topic: str) -> tuple[str, int]:
+        """The topic's cleanup policy, and how long it keeps records in milliseconds (-1: for ever); raises BrokerUnavailable."""
+        from confluent_kafka.admin import ConfigResource, ResourceType  # type: ignore[attr-defined]
+
+        def ask(seconds: float) -> tuple[str, int]:
+            found = self._admin.describe_configs([resource := ConfigResource(ResourceType.TOPIC, topic)], request_timeout=seconds)
+            values = found[resource].result()
+            return values["cleanup.policy"].value, int(values["retention.ms"].value)
+
+        return self._insist(ask, TIMEOUT_SECONDS)
+
     def require_log_append_time(self, topics: list[str]) -> None:
         """Raises WrongTopic where records would carry the producer's clock (R1), BrokerUnavailable."""
         from confluent_kafka.admin import ConfigResource, ResourceType  # type: ignore[attr-defined]

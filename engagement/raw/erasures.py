@@ -15,6 +15,7 @@ import hmac
 import json
 from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     from engagement.raw.rows import Batch
 
 FOLDER = "erasures"
+IMPORT_LOCK = "import"
+"""Held by an import from reading the list to its put, and once by `forget`: whoever comes after it has read its list."""
 ERASED = "erased"
 """`reject_reason` of a row whose record was erased."""
 KEPT = frozenset({"kafka_topic", "kafka_topic_id", "kafka_partition", "kafka_offset", "received_at", "reject_reason"})
@@ -176,12 +179,19 @@ class ErasureList:
             new = [user for user in wanted if not known.holds(user)]
             if not new:
                 return max(known.number_of(user) for user in wanted)
-            key = self._keys[-1]
-            document = {"check": hashed(key, _CHECK.decode()), "users": sorted(hashed(key, user) for user in new)}
-            try:
-                self._lake.put_new(_key(known.length + 1), (json.dumps(document) + "\n").encode())
-            except AlreadyExists:  # another one forgets at the same time
-                continue
+            self._claim(known.length + 1, new)
+
+    def mark(self) -> int:
+        """Make the list longer by an object that names nobody: what begins from now on is told from what began before."""
+        return self._claim(self.read().length + 1, [])
+
+    def _claim(self, number: int, user_ids: Sequence[str]) -> int:
+        """Write the object of this number; returns the length of the list, which another one may have made longer first."""
+        key = self._keys[-1]
+        document = {"check": hashed(key, _CHECK.decode()), "users": sorted(hashed(key, user) for user in user_ids)}
+        with suppress(AlreadyExists):
+            self._lake.put_new(_key(number), (json.dumps(document) + "\n").encode())
+        return self.read().length
 
     def _read(self, number: int) -> list[str]:
         key = _key(number)

@@ -1,0 +1,109 @@
+"""`engagement forget`: afterwards the lake equals one that never had the user, and nothing brings them back."""
+
+from __future__ import annotations
+
+import erasure_world as world
+import pytest
+
+from engagement.erasure.forget import forget
+from engagement.tables import refresh, waits
+from engagement.tables.context import open_tables
+
+
+class Broker:
+    """A broker whose logs end where the lake's chains do, unless told otherwise."""
+
+    def __init__(self, topics=("session",), ends=None, topic_id=world.TOPIC_ID):
+        self.known, self.ends, self.topic_id = topics, ends or {}, topic_id
+
+    def __call__(self, _settings):
+        return self
+
+    def ids(self, topics):
+        return {topic: self.topic_id for topic in topics if topic in self.known}
+
+    def partitions(self, _topic):
+        return 2
+
+    def end(self, topic, number):
+        return self.ends.get((topic, number), 0)
+
+    def kept(self, topics):
+        return [f"topic {topic} keeps records for 7.0 days" for topic in topics]
+
+
+def erase(settings, *users, broker=None, **options):
+    return forget(settings, users, broker=broker or Broker(), **options)
+
+
+def made(folder, sent, *, cut=7, fresh=True):
+    """A lake of these records in two partitions, flushed in pieces, its tables made in two steps."""
+    settings = world.settings_of(folder)
+    with open_tables(settings) as context:
+        pieces = [sent[start : start + cut] for start in range(0, len(sent), cut)]
+        for number, piece in enumerate(pieces):
+            if piece:
+                world.write(context, piece, partition=number % 2)
+            if number == len(pieces) // 2:
+                refresh.until_nothing_waits(context)
+        if fresh:
+            refresh.until_nothing_waits(context)
+    return settings
+
+
+def is_of(user, item):
+    return item.key == user.encode() or f'"{user}"'.encode() in (item.value or b"")
+
+
+def without(sent, user):
+    """Pieces keep their records' order; those of the user are not there."""
+    return [item for item in sent if not is_of(user, item)]
+
+
+def raw_rows(settings):
+    import pyarrow.parquet as pq
+
+    from engagement.lake import open_lake
+
+    lake, _ = open_lake(settings)
+    return [row for entry in lake.list("raw") for row in pq.read_table(lake.path(entry.key)).to_pylist()]
+
+
+def bytes_left(settings, user):
+    """Objects in whose rows the user's name stands, by reading everything as text."""
+    import pyarrow.parquet as pq
+
+    from engagement.lake import open_lake
+
+    lake, _ = open_lake(settings)
+    found = []
+    for entry in lake.list(""):
+        text = repr(pq.read_table(lake.path(entry.key)).to_pylist()) if entry.key.endswith(".parquet") else repr(lake.read(entry.key))
+        if user in text.replace(f"{user}a", ""):
+            found.append(entry.key)
+    return found
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_lake_becomes_one_that_never_had_the_user(tmp_path, seed):
+    sent = world.records(seed)
+    settings = made(tmp_path / "with", sent)
+    before = raw_rows(settings)
+    assert bytes_left(settings, "ann")
+    report = erase(settings, "ann")
+    assert report.done, report
+    assert bytes_left(settings, "ann") == []
+    twin = made(tmp_path / "without", without(sent, "ann"), cut=10**6)
+    with open_tables(settings) as context:
+        assert not waits.compute(context)
+    assert world.tables(settings) == world.tables(twin)
+    for old, new in zip(before, raw_rows(settings), strict=True):
+        if old["user_id"] == "ann" or old["key"] == b"ann":
+            kept = {name for name, value in new.items() if value is not None}
+            assert kept == {"kafka_topic", "kafka_topic_id", "kafka_partition", "kafka_offset", "received_at", "reject_reason"}
+            assert new["reject_reason"] == "erased"
+        else:
+            assert new == old
+    again = erase(settings, "ann")
+    assert again.done
+    assert again.objects == []
