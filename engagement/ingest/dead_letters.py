@@ -1,31 +1,31 @@
 """Reading dead letters out of the lake: counts from footers, single rejects, and which of them were replayed.
 
-What the rows mean is decided in `letters`; nothing here knows the broker. Only objects with rejects in question
-are opened for them. Replays are looked for in every object written since the oldest letter in question: its
-footer's statistics of header names tell whether one can be in it, so records without headers cost one footer an
-object, and records with headers the column of their names.
+What the rows mean is decided in `letters`; nothing here knows the broker. Rows lie in raw objects and in ranges of
+archive parts, which are treated alike (`raw.sources`). Only objects with rejects in question are opened for them.
+Replays are looked for in every object written since the oldest letter in question: its footer's statistics of header
+names tell whether one can be in it, so records without headers cost one footer an object, and records with headers the
+column of their names.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from heapq import heappush, heappushpop
 from typing import TYPE_CHECKING, Any
 
-from engagement.errors import PermanentError, TransientError
+from engagement.errors import PermanentError
 from engagement.ingest.letters import ERASED, Address, Letter, Replay, Replays, Selection, holds, replay_of
 from engagement.lake import Lake
-from engagement.raw.footers import RawFile
+from engagement.raw import sources
 from engagement.raw.index import UnreadableFile
 from engagement.raw.names import IMPORT_TOPIC, REPLAY_HEADER, Chain
+from engagement.raw.sources import Source
 
 if TYPE_CHECKING:
     import pyarrow.parquet as pq
 
-BATCH_ROWS = 8192
 CLOCKS_DIFFER = timedelta(hours=1)
 """Log-append times of two brokers may differ: a replay can bear an earlier time than its letter."""
 _NARROW = ["kafka_topic_id", "kafka_offset", "received_at", "reject_reason"]
@@ -70,17 +70,17 @@ class _Reject:
 
 
 class DeadLetters:
-    """The rejects of these raw objects."""
+    """The rejects of these sources."""
 
     def __init__(
-        self, lake: Lake, files: Sequence[RawFile], unreadable: Sequence[UnreadableFile] = (), progress: Progress = no_progress
+        self, lake: Lake, files: Sequence[Source], unreadable: Sequence[UnreadableFile] = (), progress: Progress = no_progress
     ) -> None:
         self._lake = lake
         self._files = files
         self.unreadable = unreadable
         """Objects whose rejects and replays are not known."""
         self._progress = progress
-        self._seen: dict[str, list[_Reject]] = {}
+        self._seen: dict[tuple[str, Chain, int], list[_Reject]] = {}
 
     def topics(self) -> set[str]:
         """Topics of all objects, `import` for imported files."""
@@ -141,7 +141,7 @@ class DeadLetters:
     def tally(self, selection: Selection) -> list[Tally]:
         """Rejects by topic and reason, by number."""
         counts: dict[tuple[str, str], int] = {}
-        where: dict[tuple[str, str], list[RawFile]] = {}
+        where: dict[tuple[str, str], list[Source]] = {}
         for raw in self._files:
             for reason, count in self._counted(raw, selection).items():
                 group = (raw.chain.topic, reason)
@@ -162,10 +162,10 @@ class DeadLetters:
         objects = [raw for raw in self._files if raw.chain.topic != IMPORT_TOPIC and raw.rows and _last(raw) >= since - CLOCKS_DIFFER]
         for number, raw in enumerate(objects):
             self._progress("replays in the lake", number, len(objects))
-            with self._opened(raw) as file:
-                yield from _replays(file, raw.chain.topic)
+            with sources.opened(self._lake, raw) as file:
+                yield from _replays(file, raw)
 
-    def _counted(self, raw: RawFile, selection: Selection) -> dict[str, int]:
+    def _counted(self, raw: Source, selection: Selection) -> dict[str, int]:
         counts = selection.counts(raw)
         if not counts or selection.whole(raw):
             return counts
@@ -175,7 +175,7 @@ class DeadLetters:
                 exact[reject.reason] = exact.get(reject.reason, 0) + 1
         return exact
 
-    def _edge(self, objects: list[RawFile], reason: str, selection: Selection, *, last: bool) -> datetime:
+    def _edge(self, objects: list[Source], reason: str, selection: Selection, *, last: bool) -> datetime:
         """The oldest or newest received_at of a reason; an object that cannot better it stays closed."""
         best: datetime | None = None
         for raw in sorted(objects, key=_last if last else _first, reverse=last):
@@ -210,7 +210,7 @@ class DeadLetters:
         by_chain: dict[tuple[str, int], list[Address]] = {}
         for address in addresses:
             by_chain.setdefault((address.topic_id, address.partition), []).append(address)
-        wanted: dict[str, tuple[RawFile, set[Address]]] = {}
+        wanted: dict[tuple[str, Chain, int], tuple[Source, set[Address]]] = {}
         for raw in self._files:
             if not raw.rejects:
                 continue
@@ -218,23 +218,23 @@ class DeadLetters:
                 if raw.chain.partition == partition and topic_id.startswith(raw.chain.topic_id):
                     inside = {address for address in members if holds(raw, address)}
                     if inside:
-                        wanted.setdefault(raw.key, (raw, set()))[1].update(inside)
+                        wanted.setdefault(_name(raw), (raw, set()))[1].update(inside)
         for raw, inside in wanted.values():
             yield from ((raw.chain.topic, reject) for reject in self._rejects(raw) if reject.address in inside)
 
-    def _rejects(self, raw: RawFile) -> list[_Reject]:
-        if raw.key not in self._seen:
-            with self._opened(raw) as file:
-                self._seen[raw.key] = [
+    def _rejects(self, raw: Source) -> list[_Reject]:
+        if _name(raw) not in self._seen:
+            with sources.opened(self._lake, raw) as file:
+                self._seen[_name(raw)] = [
                     _Reject(_address(raw, row), row["received_at"].astimezone(UTC), row["reject_reason"])
-                    for batch in file.iter_batches(BATCH_ROWS, columns=_NARROW)
+                    for batch in sources.batches(file, raw, _NARROW)
                     for row in batch.filter(batch["reject_reason"].is_valid()).to_pylist()
                 ]
-        return self._seen[raw.key]
+        return self._seen[_name(raw)]
 
-    def _letters(self, raw: RawFile, selection: Selection) -> Iterator[Letter]:
-        with self._opened(raw) as file:
-            for batch in file.iter_batches(BATCH_ROWS, columns=_WIDE):
+    def _letters(self, raw: Source, selection: Selection) -> Iterator[Letter]:
+        with sources.opened(self._lake, raw) as file:
+            for batch in sources.batches(file, raw, _WIDE):
                 for row in batch.filter(batch["reject_reason"].is_valid()).to_pylist():
                     address, received_at = _address(raw, row), row["received_at"].astimezone(UTC)
                     if selection.takes(row["reject_reason"], received_at, address):
@@ -243,39 +243,25 @@ class DeadLetters:
                             _headers(row["headers"]), raw.source,
                         )  # fmt: skip
 
-    @contextmanager
-    def _opened(self, raw: RawFile) -> Iterator[pq.ParquetFile]:
-        import pyarrow as pa
-        import pyarrow.parquet as pq
 
-        name = self._lake.name(raw.key)
-        try:
-            with self._lake.open(raw.key) as opened, pq.ParquetFile(opened) as file:
-                yield file
-        except FileNotFoundError as error:
-            raise TransientError(f"{name} is gone: it was archived or expired meanwhile; run the command again") from error
-        except (OSError, pa.ArrowInvalid) as error:
-            raise PermanentError(f"{name} cannot be read: {' '.join(str(error).split())}") from error
-
-
-def _replays(file: pq.ParquetFile, topic: str) -> Iterator[Replay]:
+def _replays(file: pq.ParquetFile, raw: Source) -> Iterator[Replay]:
     import pyarrow.compute as pc
 
-    for group in range(file.num_row_groups):
+    for group, first, end in sources.row_groups(file, raw):
         column = _names_column(file, group)
         if column is None:
             continue
-        names = file.read_row_group(group, columns=[column])["headers"].combine_chunks()
+        names = file.read_row_group(group, columns=[column])["headers"].slice(first, end - first).combine_chunks()
         hits = pc.equal(pc.struct_field(pc.list_flatten(names), "name"), REPLAY_HEADER)
         rows = pc.unique(pc.filter(pc.list_parent_indices(names), hits))
         if not len(rows):
             continue
         wanted = ["kafka_topic_id", "kafka_partition", "kafka_offset", "received_at", "reject_reason", "headers"]
-        for row in file.read_row_group(group, columns=wanted).take(rows).to_pylist():
+        for row in file.read_row_group(group, columns=wanted).slice(first, end - first).take(rows).to_pylist():
             origin = replay_of(_headers(row["headers"]))
             if origin is not None:
                 address = Address(row["kafka_topic_id"], row["kafka_partition"], row["kafka_offset"])
-                yield Replay(origin, address, topic, row["received_at"].astimezone(UTC), row["reject_reason"])
+                yield Replay(origin, address, raw.chain.topic, row["received_at"].astimezone(UTC), row["reject_reason"])
 
 
 def _names_column(file: pq.ParquetFile, group: int) -> str | None:
@@ -292,7 +278,11 @@ def _names_column(file: pq.ParquetFile, group: int) -> str | None:
     return None
 
 
-def _address(raw: RawFile, row: dict[str, Any]) -> Address:
+def _name(raw: Source) -> tuple[str, Chain, int]:
+    return raw.key, raw.chain, raw.start
+
+
+def _address(raw: Source, row: dict[str, Any]) -> Address:
     return Address(row["kafka_topic_id"], raw.chain.partition, row["kafka_offset"])
 
 
@@ -304,9 +294,9 @@ def _place(chain: Chain) -> Place:
     return chain.topic, chain.topic_id, chain.partition
 
 
-def _first(raw: RawFile) -> datetime:
+def _first(raw: Source) -> datetime:
     return raw.first_received_at or datetime.min.replace(tzinfo=UTC)
 
 
-def _last(raw: RawFile) -> datetime:
+def _last(raw: Source) -> datetime:
     return raw.last_received_at or datetime.min.replace(tzinfo=UTC)

@@ -23,9 +23,9 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from engagement.raw.footers import RawFile
 from engagement.raw.names import IMPORT_TOPIC, REPLAY_HEADER
 from engagement.raw.rows import FAMILIES, Headers
+from engagement.raw.sources import Source
 
 ERASED = "erased"
 REASONS = (
@@ -157,7 +157,7 @@ class Selection:
             and (not self.addresses or address in self.addresses)
         )
 
-    def counts(self, raw: RawFile) -> dict[str, int]:
+    def counts(self, raw: Source) -> dict[str, int]:
         """Rejects of the object by reason, those in question: an upper bound until its rows are looked at."""
         first, last = raw.first_received_at, raw.last_received_at
         if not self.of_topic(raw.chain.topic) or first is None or last is None:
@@ -168,7 +168,7 @@ class Selection:
             return {}
         return {reason: count for reason, count in raw.rejects.items() if count and self.of_reason(reason)}
 
-    def whole(self, raw: RawFile) -> bool:
+    def whole(self, raw: Source) -> bool:
         """Whether the footer alone tells: no row of the object can be left out by time or address."""
         first, last = raw.first_received_at, raw.last_received_at
         return (
@@ -178,7 +178,7 @@ class Selection:
         )
 
 
-def holds(raw: RawFile, address: Address) -> bool:
+def holds(raw: Source, address: Address) -> bool:
     """Whether the address lies in the object's claim; 8 digits of a topic id are all that a name has."""
     chain = raw.chain
     width = None if chain.topic == IMPORT_TOPIC else 8

@@ -90,7 +90,7 @@ def reading(settings: Settings, lake: Lake, progress: Progress = no_progress) ->
     index = RawIndex(lake, settings.state_dir)
     try:
         index.sync()
-        yield DeadLetters(lake, index.files(), index.unreadable(), progress)
+        yield DeadLetters(lake, index.sources(), index.unreadable(), progress)
     finally:
         index.close()
 

@@ -11,21 +11,21 @@ import pytest
 from reject_lake import NOON, World, at, good, replay_of
 
 from engagement.errors import PermanentError, TransientError
-from engagement.ingest.dead_letters import DeadLetters, Tally
+from engagement.ingest.dead_letters import Tally
 from engagement.ingest.letters import Address, Letter, Selection
-from engagement.raw import footers
+from engagement.raw import footers, sources
 
 
 @pytest.fixture
 def world(tmp_path, monkeypatch):
     made = World(tmp_path)
-    opened = DeadLetters._opened
+    opened = sources.opened
 
-    def counting(self, raw):
+    def counting(lake, raw):
         made.opened[raw.key] += 1
-        return opened(self, raw)
+        return opened(lake, raw)
 
-    monkeypatch.setattr(DeadLetters, "_opened", counting)
+    monkeypatch.setattr(sources, "opened", counting)
     return made
 
 
