@@ -20,11 +20,11 @@ from typing import Protocol
 
 from engagement.errors import TransientError
 from engagement.lake import AlreadyExists, Lake
-from engagement.raw import chain, files, rows
+from engagement.raw import chain, compaction, files, rows
 from engagement.raw.chain import NO_COVERAGE, Coverage
 from engagement.raw.coverage import Part, PartName, Parts
 from engagement.raw.erasures import IMPORT_LOCK, Erasures
-from engagement.raw.footers import FOOTER_KEY, RawFile
+from engagement.raw.footers import RawFile
 from engagement.raw.names import IMPORT_TOPIC, Chain, topic_chain
 
 LOOKS = 20
@@ -148,8 +148,8 @@ def fence(lake: Lake, days: Iterable[tuple[str, date]], erasures: Erasures, leng
 def _empty(length: int) -> bytes:
     """An archive part that covers nothing."""
     sink = io.BytesIO()
-    with files.writer(sink, rows.schema()) as writer:
-        writer.add_key_value_metadata({FOOTER_KEY: Part({}, length).to_json().encode()})
+    with compaction.writer_of(sink, schema := rows.schema()) as writer:
+        writer.add_key_value_metadata(compaction.footer(Part({}, length), schema))
     return sink.getvalue()
 
 

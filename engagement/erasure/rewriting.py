@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from engagement.erasure.people import Found, People, slots_of
 from engagement.errors import PermanentError, TransientError
 from engagement.lake import Changed, Lake
-from engagement.raw import erasures, files
+from engagement.raw import compaction, erasures, files
 from engagement.raw.coverage import Part, Range, Slot
 from engagement.raw.footers import FOOTER_KEY, RawFile
 from engagement.raw.names import parse_key
@@ -96,18 +96,19 @@ class Rewriter:
         ranges = _Ranges(part, self.slot_minutes, self.length)
         sink = io.BytesIO()
         count = place = 0
-        with files.writer(sink, file.schema_arrow.remove_metadata()) as writer:
+        schema = file.schema_arrow.remove_metadata()
+        with compaction.writer_of(sink, schema) as writer:
             for number in range(file.num_row_groups):
                 before = file.read_row_group(number).replace_schema_metadata(None)
                 found = self.people.find(before)
                 after = self.people.erase(before, found) if found else before
                 ranges.take(place, before, after, found)
-                writer.write_table(after, row_group_size=max(1, after.num_rows))
+                writer.write_table(compaction.fitted(after, schema), row_group_size=max(1, after.num_rows))
                 count += found.rows
                 place += before.num_rows
             if not count:
                 return None
-            writer.add_key_value_metadata({FOOTER_KEY: ranges.counted().to_json().encode()})
+            writer.add_key_value_metadata(compaction.footer(ranges.counted(), schema))
         return count, sink.getbuffer()
 
 

@@ -65,7 +65,7 @@ def _compact(
     lake: Lake, files: Sequence[RawFile], erasures: Erasures, slot_minutes: int, sink: IO[bytes], schema: pa.Schema
 ) -> Part:  # fmt: skip
     ranges = Ranges(slot_minutes)
-    with _writer(sink, schema) as writer, ThreadPoolExecutor(1) as encoder:
+    with writer_of(sink, schema) as writer, ThreadPoolExecutor(1) as encoder:
         before: Future[None] | None = None
         for group in _groups(_tables(lake, files, erasures, schema, ranges)):
             if before is not None:
@@ -74,14 +74,17 @@ def _compact(
         if before is not None:
             before.result()
         part = Part(ranges.found, erasures.length)
-        writer.add_key_value_metadata({
-            FOOTER_KEY: part.to_json().encode(),
-            b"ARROW:schema": base64.b64encode(schema.serialize().to_pybytes()),  # plain types, however the columns were held here
-        })  # fmt: skip
+        writer.add_key_value_metadata(footer(part, schema))
     return part
 
 
-def _writer(sink: IO[bytes], schema: pa.Schema) -> pq.ParquetWriter:
+def footer(part: Part, schema: pa.Schema) -> dict[bytes, bytes]:
+    """What a part's footer says; plain types, however the columns were held here."""
+    return {FOOTER_KEY: part.to_json().encode(), b"ARROW:schema": base64.b64encode(schema.serialize().to_pybytes())}
+
+
+def writer_of(sink: IO[bytes], schema: pa.Schema) -> pq.ParquetWriter:
+    """Writes rows that are `fitted` as every part has them."""
     import pyarrow.parquet as pq
 
     return pq.ParquetWriter(
@@ -132,7 +135,7 @@ def _tables(lake: Lake, files: Sequence[RawFile], erasures: Erasures, schema: pa
             rows = erasures.erase(found)
             ranges.add(raw, rows, erasures.length if rows is not found else 0)
             if rows.num_rows:
-                yield _fitted(rows, schema)
+                yield fitted(rows, schema)
 
 
 def _read(raw: RawFile, path: Path, *, as_dictionaries: bool) -> pa.Table:
@@ -148,7 +151,7 @@ def _read(raw: RawFile, path: Path, *, as_dictionaries: bool) -> pa.Table:
         raise UnreadableObject(raw.key, f"cannot be read: {' '.join(str(error).split())}") from error
 
 
-def _fitted(rows: pa.Table, schema: pa.Schema) -> pa.Table:
+def fitted(rows: pa.Table, schema: pa.Schema) -> pa.Table:
     """The rows with exactly the columns of the part; raises _Wider where they have more."""
     import pyarrow as pa
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from engagement.lake import Lake, LakeUnavailable
 from engagement.raw import footers
@@ -16,7 +16,6 @@ from engagement.raw.rows import Batch
 
 if TYPE_CHECKING:
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
 LISTINGS = 3
 
@@ -86,19 +85,13 @@ def last_link(lake: Lake, chain: Chain) -> Link | None:
 def encode(table: pa.Table, raw: RawFile) -> memoryview:
     """The bytes of a raw object."""
     import pyarrow as pa
-
-    sink = pa.BufferOutputStream()
-    with writer(sink, table.schema) as into:
-        into.write_table(table)
-        into.add_key_value_metadata({FOOTER_KEY: raw.to_json().encode()})
-    return memoryview(sink.getvalue())
-
-
-def writer(sink: Any, schema: pa.Schema) -> pq.ParquetWriter:
-    """Writes raw rows as all objects of the log have them: small for what they cost."""
     import pyarrow.parquet as pq
 
+    sink = pa.BufferOutputStream()
     low_cardinality = ["kafka_topic", "kafka_topic_id", "event_type", "device_type", "device_model", "os_version", "locale",
                        "app_version", "country", "region", "city", "reject_reason"]  # fmt: skip
     rising = dict.fromkeys(("kafka_offset", "received_at", "event_time"), "DELTA_BINARY_PACKED")
-    return pq.ParquetWriter(sink, schema, compression="zstd", use_dictionary=low_cardinality, column_encoding=rising)
+    with pq.ParquetWriter(sink, table.schema, compression="zstd", use_dictionary=low_cardinality, column_encoding=rising) as writer:
+        writer.write_table(table)
+        writer.add_key_value_metadata({FOOTER_KEY: raw.to_json().encode()})
+    return memoryview(sink.getvalue())
