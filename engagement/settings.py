@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
@@ -21,6 +22,8 @@ from engagement.errors import PermanentError
 PREFIX = "ENGAGEMENT_"
 KAFKA_PREFIX = "ENGAGEMENT_KAFKA__"
 TOML_NAME = "engagement.toml"
+S3_SCHEME = "s3://"
+_S3_URL = re.compile(r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[^/\s]+)*/?")
 
 SHORTEST_KEY = 16
 
@@ -41,7 +44,7 @@ def _setting(default: Any, meaning: str, *, unit: str = "", low: int | None = No
 class Settings:
     """Every setting of the pipeline, read and checked. Field names are the environment names in lower case."""
 
-    lake_url: str = _setting(".engagement/lake", "folder of the lake")
+    lake_url: str = _setting(".engagement/lake", "folder of the lake, or s3://bucket/prefix")
     state_dir: Path = _setting(Path(".engagement"), "everything that is not the lake: Dagster home, broker data, pid files")
     kafka_bootstrap_servers: str = _setting("127.0.0.1:9092", "broker addresses, comma-separated")
     topic_prefix: str = _setting("", "put before the three topic names")
@@ -82,6 +85,10 @@ class Settings:
     catalog: str = _setting("local", "where others find the tables: local (lake.duckdb in the state folder) or glue")
     glue_database: str = _setting("engagement", "database of the Glue catalog; made where it is missing")
     glue_partitions: str = _setting("listed", "listed in Glue, or projected: computed by Athena, no other reader sees them")
+    aws_endpoint_url: str = _setting("", "where S3 and Glue answer, if not AWS itself; AWS_ENDPOINT_URL_S3 and _GLUE win")
+    mirror_bytes: int = _setting(
+        8 << 30, "objects of a lake on S3 that this machine keeps as files; the least used go first", unit="bytes", low=1
+    )
     engine: str = _setting("duckdb", "engine of the tables")
     memory_limit: str = _setting("2 GiB", "memory of the engine")
     threads: int = _setting(0, "threads of the engine; 0 is all cores", low=0)
@@ -259,17 +266,24 @@ def _checked(settings: Settings, folder: Path) -> Settings:
         if value not in valid:
             msg = f"{PREFIX}{name}={value!r}: must be one of {', '.join(valid)}"
             raise SettingsError(msg)
-    if "://" in settings.lake_url:
-        msg = f"{PREFIX}LAKE_URL={settings.lake_url!r}: must be a folder; other stores are not supported yet"
-        raise SettingsError(msg)
     _check_privacy(settings)
     absolute: dict[str, Any] = {
-        "lake_url": str((folder / settings.lake_url).resolve()),
+        "lake_url": _lake_url(settings.lake_url, folder),
         "state_dir": (folder / settings.state_dir).resolve(),
         "model": _file_path(settings, folder, "model"),
         "retention": _file_path(settings, folder, "retention"),
     }
     return replace(settings, **absolute)
+
+
+def _lake_url(url: str, folder: Path) -> str:
+    """A folder absolute; `s3://bucket/prefix` without a slash at its end."""
+    if "://" not in url:
+        return str((folder / url).resolve())
+    if not _S3_URL.fullmatch(url):
+        msg = f"{PREFIX}LAKE_URL={url!r}: must be a folder or s3://bucket/prefix"
+        raise SettingsError(msg)
+    return url.rstrip("/")
 
 
 def _check_privacy(settings: Settings) -> None:

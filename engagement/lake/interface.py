@@ -67,6 +67,9 @@ class Lake(ABC):
     folder: Path
     """Folder of this machine below which all files lie that `local` hands out."""
 
+    parallel = 1
+    """Requests that are worth having under way at once."""
+
     def name(self, key: str) -> str:
         """An object as a message for people names it."""
         return f"{self.url}/{key}"

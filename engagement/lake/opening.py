@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
@@ -11,12 +12,21 @@ from engagement.errors import PermanentError
 from engagement.lake.format import LAKE_JSON, LakeFormat
 from engagement.lake.interface import AlreadyExists, Lake
 from engagement.lake.local import LocalLake
-from engagement.settings import Settings
+from engagement.settings import S3_SCHEME, Settings
 
 
 def connect(settings: Settings) -> Lake:
     """The lake of these settings, whether there is one already or not; makes nothing."""
-    return LocalLake(Path(settings.lake_url))
+    if not settings.lake_url.startswith(S3_SCHEME):
+        return LocalLake(Path(settings.lake_url))
+    from engagement.lake.mirror import Mirror
+    from engagement.lake.s3 import S3Lake
+    from engagement.lake.s3_client import endpoint_of
+
+    bucket, _, prefix = settings.lake_url.removeprefix(S3_SCHEME).partition("/")
+    endpoint = endpoint_of(settings.aws_endpoint_url)
+    name = hashlib.sha256(f"{endpoint}|{settings.lake_url}".encode()).hexdigest()[:12]
+    return S3Lake(bucket, prefix, Mirror(settings.state_dir / "cache" / "mirror" / name, settings.mirror_bytes), endpoint)
 
 
 def open_lake(settings: Settings) -> tuple[Lake, LakeFormat]:
