@@ -15,13 +15,15 @@ from resources import tags
 HOURS_JOB, DAYS_JOB, AUDIT_JOB = "refresh_hours", "refresh_days", "audit_raw"
 HOURLY_ASSETS = ("events", "session_fragments", "user_activity", "sessions", "hourly_engagement")
 DAILY_ASSETS = ("daily_engagement",)
+CATALOG = "catalog"
+"""The last step of both jobs; not partitioned."""
 
 
 def jobs() -> list[Any]:
     """The jobs that sensors, schedules and the command line run."""
     return [
         define_asset_job(
-            name, AssetSelection.assets(*assets).without_checks(), executor_def=in_process_executor, description=description
+            name, AssetSelection.assets(*assets, CATALOG).without_checks(), executor_def=in_process_executor, description=description
         )
         for name, assets, description in (
             (HOURS_JOB, HOURLY_ASSETS, "Refresh a contiguous range of hours, raw events to hour rows, in one process."),

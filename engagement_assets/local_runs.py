@@ -21,7 +21,7 @@ from engagement.tables import units, waits
 from engagement.tables.context import open_tables
 from engagement_assets.definitions import build_definitions
 from engagement_assets.home import instance_home
-from engagement_assets.jobs import DAILY_ASSETS, DAYS_JOB, HOURLY_ASSETS, HOURS_JOB
+from engagement_assets.jobs import CATALOG, DAILY_ASSETS, DAYS_JOB, HOURLY_ASSETS, HOURS_JOB
 from engagement_assets.partitions import day_key, hour_key
 from resources import tags
 from resources.tables import Tables
@@ -84,7 +84,7 @@ class LocalRuns:
             instance=self._instance,
             tags=run_tags,
             run_config={"loggers": {"console": {"config": {"log_level": self._log_level}}}},
-            asset_selection=[AssetKey(name) for name in assets] if assets else None,
+            asset_selection=[AssetKey(name) for name in (*assets, CATALOG)] if assets else None,
             raise_on_error=False,
         )
         if not result.success:

@@ -20,8 +20,8 @@ from quality import gates
 from resources import tags
 from resources.tables import Tables
 
-LAST = {AssetKey(["hourly_engagement"]), AssetKey(["daily_engagement"])}
-"""The assets that end a job."""
+LAST = AssetKey(["catalog"])
+"""The asset that ends a job."""
 
 
 class UnitsFailed(PermanentError):
@@ -98,7 +98,8 @@ def record_check(context: AssetExecutionContext, result: gates.GateResult, parti
 
 
 def report(context: AssetExecutionContext, tables: Tables, partition_key: str, outcomes: Sequence[Outcome]) -> None:
-    """Metadata of one partition's materialization (R11); remembers units that a gate held."""
+    """Metadata of one partition's materialization (R11); remembers objects for the catalog, and units that a gate held."""
+    tables.made.update(outcome.key for outcome in outcomes if outcome.size)
     facts = [outcome.facts for outcome in outcomes]
     offsets = _merged_offsets(facts)
     metadata: dict[str, Any] = {
@@ -144,11 +145,16 @@ def contained(context: AssetExecutionContext, tables: Tables, partition_key: str
 def fail_at_the_end(context: AssetExecutionContext, tables: Tables) -> None:
     """In the last step of a run, raises UnitsFailed where a unit failed or a gate held it: the run then counts as failed."""
     chosen = context.job_def.asset_layer.selected_asset_keys  # the run's: `context.selected_asset_keys` are this step's alone
-    last = context.asset_key in LAST or not LAST & chosen
+    last = context.asset_key == LAST or LAST not in chosen
     if tables.held and last:
         failed = sorted(starts_of(tables.held))
         context.instance.add_run_tags(context.run.run_id, {tags.FAILED: ",".join(start.isoformat() for start in failed)})
         raise UnitsFailed("; ".join(tables.held.values()))
+
+
+def say_that_no_unit_failed(context: AssetExecutionContext) -> None:
+    """Of a run that fails for another reason: its units are up to date and wait for no retry delay."""
+    context.instance.add_run_tags(context.run.run_id, {tags.FAILED: ""})
 
 
 def _merged_offsets(facts: Sequence[dict[str, Any]]) -> dict[str, int]:

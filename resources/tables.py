@@ -24,6 +24,7 @@ class Tables(ConfigurableResource):  # type: ignore[type-arg]
     folder: str | None = None
     _open: TableContext | None = PrivateAttr(default=None)
     _held: dict[str, str] = PrivateAttr(default_factory=dict)
+    _made: set[str] = PrivateAttr(default_factory=set)
 
     def settings(self) -> Settings:
         """The settings, read now."""
@@ -48,3 +49,8 @@ class Tables(ConfigurableResource):  # type: ignore[type-arg]
     def held(self) -> dict[str, str]:
         """Partition key -> why, of the units of this run that were not published."""
         return self._held
+
+    @property
+    def made(self) -> set[str]:
+        """Keys of the objects that lie in the lake for units of this run, new or as they were."""
+        return self._made

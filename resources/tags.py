@@ -7,7 +7,7 @@ UNITS = "engagement/units"
 """`hours/FIRST/LAST` or `days/FIRST/LAST`, ISO instants, both included: what a run was asked for."""
 
 FAILED = "engagement/failed"
-"""Comma-separated ISO instants: the units that the run itself named as failed."""
+"""Comma-separated ISO instants: the units that the run itself named as failed; empty where it failed for another reason."""
 
 REBUILD = "engagement/rebuild"
 """`true`: make the units from raw alone."""

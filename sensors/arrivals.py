@@ -125,7 +125,9 @@ def _units(found: Mapping[str, str]) -> tuple[str, datetime, datetime]:
 
 def _failed(found: Mapping[str, str]) -> frozenset[datetime] | None:
     """Units that the run itself named as failed at its end."""
-    return frozenset(map(datetime.fromisoformat, found[tags.FAILED].split(","))) if tags.FAILED in found else None
+    if tags.FAILED not in found:
+        return None
+    return frozenset(datetime.fromisoformat(text) for text in found[tags.FAILED].split(",") if text)
 
 
 def free_silent_runs(instance: DagsterInstance, now: datetime) -> None:

@@ -50,7 +50,9 @@ def client(settings: Settings) -> Any:
     endpoint = getattr(settings, "aws_endpoint_url", "") if not os.environ.get("AWS_ENDPOINT_URL_GLUE") else ""
     config = Config(retries={"total_max_attempts": 1}, connect_timeout=5, read_timeout=30)
     try:
-        return boto3.session.Session().client("glue", endpoint_url=endpoint or None, config=config)
+        # AWS_REGION is what every other program goes by; boto3 knows AWS_DEFAULT_REGION alone
+        session = boto3.session.Session(region_name=os.environ.get("AWS_REGION"))
+        return session.client("glue", endpoint_url=endpoint or None, config=config)
     except BotoCoreError as error:
         raise PermanentError(f"no client for Glue: {_line(error)}; AWS_REGION, or the profile, names the region") from error
 

@@ -12,14 +12,14 @@ from datetime import date
 from pathlib import Path
 
 import pytest
-from dagster import Definitions, TimeWindowPartitionMapping
+from dagster import AssetKey, Definitions, TimeWindowPartitionMapping
 from dagster._core.code_pointer import CodePointer
 from dagster._core.definitions.reconstruct import initialize_repository_def_from_pointer
 from dagster._core.workspace.autodiscovery import loadable_targets_from_python_module
 
 from engagement_assets import definitions, partitions
 from engagement_assets.definitions import build_definitions
-from engagement_assets.jobs import DAILY_ASSETS, HOURLY_ASSETS
+from engagement_assets.jobs import CATALOG, DAILY_ASSETS, HOURLY_ASSETS
 from resources.tables import Tables
 
 ROOT = Path(definitions.__file__).parents[1]
@@ -132,16 +132,18 @@ def test_column_schemas_follow_the_declared_model(tmp_path, defs):
 
 def test_every_asset_has_a_freshness_policy_a_description_and_a_group(graph):
     keys = graph.get_all_asset_keys()
-    assert {key.to_user_string() for key in keys} == {"raw_events", *HOURLY_ASSETS, *DAILY_ASSETS}
+    assert {key.to_user_string() for key in keys} == {"raw_events", *HOURLY_ASSETS, *DAILY_ASSETS, CATALOG}
     for node in map(graph.get, keys):
         assert node.freshness_policy, node.key
         assert node.description, node.key
-        assert node.group_name in ("raw", "processed", "aggregated"), node.key
+        assert node.group_name in ("raw", "processed", "aggregated", "catalog"), node.key
 
 
-def test_every_asset_that_dagster_runs_is_in_exactly_one_refresh_job(defs, graph):
+def test_every_asset_that_dagster_runs_is_in_exactly_one_refresh_job_and_the_catalog_ends_both(defs, graph):
     of_jobs = [key for job in defs.jobs for key in defs.get_repository_def().get_job(job.name).asset_layer.executable_asset_keys]
-    assert sorted(of_jobs) == sorted(graph.executable_asset_keys)
+    catalog = AssetKey([CATALOG])
+    assert of_jobs.count(catalog) == 2
+    assert sorted(of_jobs) == sorted([*graph.executable_asset_keys, catalog])
 
 
 def test_hours_reach_the_hours_that_rule_7_needs(graph):
@@ -170,7 +172,8 @@ def test_the_code_location_is_built_from_the_environments_settings(tmp_path, mon
     monkeypatch.setenv("ENGAGEMENT_LAKE_URL", str(tmp_path / "some" / "lake"))
     monkeypatch.setenv("ENGAGEMENT_HISTORY_START", "2026-03-01")
     graph = loaded_as_dagster_does().asset_graph
-    starts = {graph.get(key).partitions_def.start.date() for key in graph.get_all_asset_keys()}
+    cuts = [graph.get(key).partitions_def for key in graph.get_all_asset_keys()]
+    starts = {found.start.date() for found in cuts if found}
     assert starts == {date(2026, 3, 1)}
     assert (tmp_path / "some" / "lake" / "lake.json").exists()
 
