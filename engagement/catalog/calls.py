@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from engagement.errors import PermanentError, TransientError
+from engagement.lake.s3_client import region_of
 from engagement.settings import Settings
 
 ATTEMPTS = 8
@@ -47,12 +48,10 @@ def client(settings: Settings) -> Any:
     from botocore.config import Config
     from botocore.exceptions import BotoCoreError
 
-    endpoint = getattr(settings, "aws_endpoint_url", "") if not os.environ.get("AWS_ENDPOINT_URL_GLUE") else ""
+    endpoint = os.environ.get("AWS_ENDPOINT_URL_GLUE") or settings.aws_endpoint_url or None
     config = Config(retries={"total_max_attempts": 1}, connect_timeout=5, read_timeout=30)
     try:
-        # AWS_REGION is what every other program goes by; boto3 knows AWS_DEFAULT_REGION alone
-        session = boto3.session.Session(region_name=os.environ.get("AWS_REGION"))
-        return session.client("glue", endpoint_url=endpoint or None, config=config)
+        return boto3.session.Session().client("glue", region_name=region_of(), endpoint_url=endpoint, config=config)
     except BotoCoreError as error:
         raise PermanentError(f"no client for Glue: {_line(error)}; AWS_REGION, or the profile, names the region") from error
 

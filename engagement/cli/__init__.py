@@ -25,6 +25,7 @@ COMMANDS = {
     "query": "engagement.cli.tables:query",
     "tables": "engagement.cli.model:tables",
     "sql": "engagement.cli.model:sql",
+    "catalog": "engagement.cli.catalog:app",
     "status": "engagement.cli.tables:status",
     "dead-letters": "engagement.cli.dead_letters:app",
     "export": "engagement.cli.export:export",
