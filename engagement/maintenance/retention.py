@@ -10,11 +10,11 @@ An hour that still waits holds retention at its day: nothing is taken before it 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 
-from engagement.lake import Changed, Lake
+from engagement.lake import AlreadyExists, Changed, Lake
 from engagement.maintenance import emptying
 from engagement.maintenance.layers import ARCHIVE_LAYER, LAYERS, day_folder
 from engagement.maintenance.policy import Policy
@@ -85,28 +85,27 @@ def _oldest_waiting(context: TableContext, now: datetime) -> date | None:
     return min((*(hour.date() for hour in waiting.hours), *waiting.days), default=None)
 
 
-def record(lake: Lake, found: Due, store_expires_after: int | None = None) -> Finality:
+def record(lake: Lake, found: Due, change: Callable[[Finality], Finality] = lambda old: old) -> Finality:
     """Record what is final and what is gone, before it goes; neither is ever taken back. Raises Changed where others are always faster."""
     for attempt in range(1, ATTEMPTS + 1):
         try:
             with lake.replacing(finality.KEY):
                 entry, old = lake.stat(finality.KEY), finality.read(lake)
-                new = _advanced(old, found, store_expires_after)
+                new = _advanced(change(old), found)
                 if new != old:
                     lake.replace(finality.KEY, new.to_json(), entry)
                 return new
-        except Changed:
+        except (Changed, AlreadyExists):
             if attempt == ATTEMPTS:
                 raise
     raise AssertionError
 
 
-def _advanced(old: Finality, found: Due, store_expires_after: int | None) -> Finality:
-    least = [days for days in (old.store_expires_after, store_expires_after) if days is not None]
-    return Finality(
-        max((day for day in (old.final_before, found.first_open) if day), default=None),
-        {**old.gone_before, **{layer: max(day, old.gone_before.get(layer, day)) for layer, day in found.stays.items()}},
-        min(least, default=None),
+def _advanced(old: Finality, found: Due) -> Finality:
+    return replace(
+        old,
+        final_before=max((day for day in (old.final_before, found.first_open) if day), default=None),
+        gone_before={**old.gone_before, **{layer: max(day, old.gone_before.get(layer, day)) for layer, day in found.stays.items()}},
     )
 
 
