@@ -87,16 +87,16 @@ def archive(
     part covers; so is a raw object that cannot be read. Raises LakeUnavailable, and what `erasures.read` raises.
     """
     if index is not None:
-        return _Run(lake, index, hash_keys, now, after, part_bytes, progress).all(dry_run=dry_run)
+        return Run(lake, index, hash_keys, now, after, part_bytes, progress).all(dry_run=dry_run)
     index = RawIndex(lake)
     try:
-        return _Run(lake, index, hash_keys, now, after, part_bytes, progress).all(dry_run=dry_run)
+        return Run(lake, index, hash_keys, now, after, part_bytes, progress).all(dry_run=dry_run)
     finally:
         index.close()
 
 
-class _Run:
-    """One run: looks, writes the first part that is due, looks again."""
+class Run:
+    """One run: looks, writes the first part that is due, looks again. `look` and `write` are its steps, each for itself."""
 
     def __init__(
         self, lake: Lake, index: RawIndex, hash_keys: Sequence[bytes], now: datetime, after: timedelta, part_bytes: int, progress: Progress
@@ -109,10 +109,11 @@ class _Run:
         """Key -> why it is left alone."""
 
     def all(self, *, dry_run: bool) -> Report:
+        """Everything that is due, part by part."""
         written: list[Written] = []
         done, turned = 0, 0
         while True:
-            due, seen = self._look()
+            due, seen = self.look()
             total = done + sum(planned.size for planned in due)
             if dry_run:
                 written = [self._would_write(planned, seen) for planned in due]
@@ -121,7 +122,7 @@ class _Run:
                 break
             self._progress("archive", done, total)
             troubles = len(self._problems)
-            found = self._write(due[0], seen)
+            found = self.write(due[0], seen)
             if found is None:
                 turned += len(self._problems) == troubles
                 if turned == LOOKS:
@@ -133,7 +134,7 @@ class _Run:
             done += found.bytes_in
         return Report(tuple(written), tuple(f"{key}: {why}" for key, why in sorted(self._problems.items())))
 
-    def _look(self) -> tuple[list[Planned], Mapping[tuple[str, date], int]]:
+    def look(self) -> tuple[list[Planned], Mapping[tuple[str, date], int]]:
         """The parts that are due, and how many parts each topic and day has: of one moment, raw listed first."""
         self._index.sync()
         with self._index.snapshot():
@@ -156,7 +157,7 @@ class _Run:
         name = PartName(planned.topic, planned.day, seen.get((planned.topic, planned.day), 0))
         return Written(name, len(planned.files), sum(raw.rows for raw in planned.files), planned.size, 0)
 
-    def _write(self, planned: Planned, seen: Mapping[tuple[str, date], int]) -> Written | None:
+    def write(self, planned: Planned, seen: Mapping[tuple[str, date], int]) -> Written | None:
         """Publish one part; None where the lake has to be looked at again."""
         would = self._would_write(planned, seen)
         erasures = self._erasures.read()  # after the archive was listed, before any row is read

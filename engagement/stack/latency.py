@@ -109,7 +109,7 @@ class LakeWatch:
     def totals(self) -> dict[str, int]:
         """Rows and rejects of the raw log, and copies dropped from events."""
         self._index.sync()
-        files = self._index.files()
+        files = self._index.sources()
         events = [self._footers.of(entry) for entry in self._lake.list(units.EVENTS)]
         return {
             "rows_raw": sum(raw.rows for raw in files),

@@ -5,24 +5,26 @@ Here too the order of steps is the test's own: `step` does one thing, so that an
 
 from __future__ import annotations
 
-import io
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 
 from engagement.contract import TimeWindow
 from engagement.ingest import protocol
 from engagement.ingest.perform import Performer
 from engagement.ingest.protocol import Claiming, Close, Closing, Confirming, Looking, OutOfRange, Protocol, Put, Reading, State, Took, holds
-from engagement.lake import LocalLake
+from engagement.lake import LAKE_JSON, LakeFormat, LocalLake
+from engagement.raw import archive, expiry, files, rows, sources
 from engagement.raw import chain as chains
-from engagement.raw import files, rows
 from engagement.raw.chain import Link
-from engagement.raw.coverage import Part, Parts, Range
-from engagement.raw.footers import FOOTER_KEY
+from engagement.raw.choosing import Planned
+from engagement.raw.coverage import Parts
+from engagement.raw.footers import RawFile
+from engagement.raw.index import RawIndex
 from engagement.raw.names import Chain, topic_chain
 
 TOPIC, OLD_ID, NEW_ID = "session", "5e" * 16, "0a" * 16
@@ -51,9 +53,11 @@ class Scene:
     """A log, a lake, a clock, and the keepers of R5 as the rules want them."""
 
     def __init__(self, folder: Path, records: int, hours: tuple[int, ...] = ()) -> None:
-        self.lake, self.now = LocalLake(folder), 0.0
+        self.now = 0.0
+        self.lake = ClockedLake(folder, lambda: self.now)
+        self.lake.put_new(LAKE_JSON, LakeFormat(1, 60, 1800, "gap", START.date()).to_json())
+        self.index = RawIndex(self.lake)
         self.log = Log(hours=dict(enumerate(hours or (0,) * records)), high=records)
-        self.written: dict[str, float] = {}
 
     def writer(self) -> Writer:
         return Writer(self)
@@ -74,44 +78,39 @@ class Scene:
             files.read_footer(self.lake, chain, start).link for chain, start in files.names(self.lake) if chain == self.chain(topic_id)
         )
 
-    # Archive and expiry.
+    # Archive and expiry: the real ones, their steps apart.
 
-    def part_key(self, number: int) -> str:
-        return f"archive/{TOPIC}/year=2026/month=03/day=11/part-{number}.parquet"
+    def archiver(self, part: int | None = None) -> Archiver:
+        """An archive writer that looks now; with `part` one that saw so many parts of the day."""
+        return Archiver(self, part)
 
-    def copy(self, *starts: int) -> bytes:
-        """An archive part that holds these raw objects, ready to be published."""
-        chain = self.chain()
-        footers = [files.read_footer(self.lake, chain, start) for start in starts]
-        table = pa.concat_tables(pq.ParquetFile(self.lake.path(raw.key)).read() for raw in footers)
-        part = Part({chain.label: tuple(Range(raw.start, raw.end, raw.rows) for raw in footers)})
-        sink = io.BytesIO()
-        with pq.ParquetWriter(sink, table.schema) as writer:
-            writer.write_table(table)
-            writer.add_key_value_metadata({FOOTER_KEY: part.to_json().encode()})
-        return sink.getvalue()
+    def archives(self, *starts: int) -> None:
+        """An archive writer that nobody disturbs."""
+        assert self.archiver().chooses(*starts).publishes()
 
-    def publish(self, number: int, part: bytes) -> None:
-        """Raises AlreadyExists where somebody else saw as many parts."""
-        self.lake.put_new(self.part_key(number), part)
-        self.written[self.part_key(number)] = self.now
+    def _expiry(self, *, dry_run: bool) -> list[str]:
+        grace = timedelta(seconds=GRACE)
+        return [entry.key for entry in expiry.expire(self.lake, grace=grace, dry_run=dry_run).deleted]
 
     def may_expire(self, start: int) -> bool:
-        """R5: covered, the grace over, not the object of the greatest start."""
-        old = [key for key, at in self.written.items() if self.now - at >= GRACE]
-        coverage = Parts(self.lake).of(self.chain())
-        return bool(old) and coverage.holds(start) and start < self.raw()[-1].start
+        """What the real expiry would do now."""
+        return self.chain().key(start) in self._expiry(dry_run=True)
 
     def expires(self, start: int) -> None:
-        assert self.may_expire(start)
-        self.lake.delete(self.chain().key(start))
+        """Expiry runs, and is killed once it has deleted this object, the first that may go."""
+        self.lake.deletes = 1
+        with suppress(Killed):
+            assert self._expiry(dry_run=False) == [self.chain().key(start)]
+        assert self.lake.stat(self.chain().key(start)) is None
 
     # Readers.
 
     def visible(self) -> list[tuple[str, int]]:
-        """Topic id and offset of every row that a reader sees, raw listed before archives."""
+        """Topic id and offset of every row that a reader sees, raw listed before archives: step by step, and by the raw index."""
         listed = list(files.names(self.lake))
-        return self.read(listed)
+        found = self.read(listed)
+        assert found == sorted((topic_id, offset) for topic_id, offset, _ in read_through_index(self.index))
+        return found
 
     def read(self, listed: list[tuple[Chain, int]]) -> list[tuple[str, int]]:
         archive = Parts(self.lake).look()
@@ -129,6 +128,80 @@ class Scene:
     def gaps(self) -> list[tuple[int, int]]:
         found = [files.read_footer(self.lake, chain, start).gap for chain, start in files.names(self.lake)]
         return sorted(gap for gap in found if gap)
+
+
+@dataclass
+class Archiver:
+    """An archive writer between its steps."""
+
+    scene: Scene
+    part: int | None
+    planned: tuple[RawFile, ...] = ()
+
+    def __post_init__(self) -> None:
+        self.run = archive.Run(
+            self.scene.lake, RawIndex(self.scene.lake), (), START + timedelta(days=99), timedelta(0), 1 << 30, archive.no_progress
+        )
+        self.due, self.seen = self.run.look()
+        if self.part is not None:
+            self.seen = dict.fromkeys(self.seen, self.part) or {(TOPIC, START.date()): self.part}
+
+    def chooses(self, *starts: int) -> Archiver:
+        """These objects and no others, whatever else it saw."""
+        chain = self.scene.chain()
+        self.planned = tuple(files.read_footer(self.scene.lake, chain, start) for start in starts)
+        entries = [self.scene.lake.stat(raw.key) for raw in self.planned]
+        self.planned = tuple(replace(raw, size=entry.size, version=entry.version) for raw, entry in zip(self.planned, entries, strict=True))
+        return self
+
+    def publishes(self) -> bool:
+        """Reads and PUTs; whether its name was free."""
+        return self.run.write(Planned(TOPIC, START.date(), self.planned), self.seen) is not None
+
+
+class Killed(BaseException):
+    """The process is gone."""
+
+
+class ClockedLake(LocalLake):
+    """A store whose clock is the test's, and which lets a process die before its next deletion but so many."""
+
+    deletes = 1 << 30
+
+    def delete(self, key):
+        if not self.deletes:
+            raise Killed
+        self.deletes -= 1
+        super().delete(key)
+
+    def __init__(self, root: Path, clock: Callable[[], float]) -> None:
+        super().__init__(root)
+        self._clock, self._written = clock, {}
+
+    @contextmanager
+    def creating(self, key):
+        with super().creating(key) as sink:
+            yield sink
+        self._written[key] = self.clock()
+
+    def written_at(self, key):
+        return self._written.get(key)
+
+    def clock(self):
+        return START + timedelta(seconds=self._clock())
+
+
+def read_through_index(index: RawIndex) -> list[tuple[str, int, str | None]]:
+    """Topic id, offset and event id of every row, as the product's readers find them."""
+    index.sync()
+    listed = index.sources()
+    found = []
+    for source in listed:
+        with sources.opened(index._lake, source) as file:
+            for batch in sources.batches(file, source, ["kafka_topic_id", "kafka_offset", "event_id"]):
+                found += [(row["kafka_topic_id"], row["kafka_offset"], row["event_id"]) for row in batch.to_pylist()]
+    sources.require_same(index._lake, sources.entries(listed))
+    return found
 
 
 @dataclass

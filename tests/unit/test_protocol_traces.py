@@ -9,7 +9,6 @@ import pytest
 from model.real import GRACE, NEW_ID, OLD_ID, Scene
 
 from engagement.ingest.protocol import Claiming, Located, Looking, Reading
-from engagement.lake import AlreadyExists
 from engagement.raw import files
 from engagement.raw.chain import Link
 
@@ -19,7 +18,7 @@ def zombie_at_a_freed_name(folder, *held):
     scene = Scene(folder, records=4)
     zombie = scene.writer().look().read(*held).close()
     winner = scene.writer().look().read(0).write().read(1).write()
-    scene.publish(0, scene.copy(0))
+    scene.archives(0)
     scene.now += GRACE
     scene.expires(0)
     assert scene.raw() == [Link(1, 2)]
@@ -115,33 +114,31 @@ def two_objects_and_a_third(folder):
 
 def test_8_an_archive_part_that_is_there_is_never_written_again(tmp_path):
     scene = two_objects_and_a_third(tmp_path)
-    scene.publish(0, scene.copy(0, 1))
+    scene.archives(0, 1)
     scene.now += GRACE
     scene.expires(0)
-    with pytest.raises(AlreadyExists):
-        scene.publish(0, scene.copy(1))
+    assert not scene.archiver(part=0).chooses(1).publishes()
     assert scene.offsets() == [0, 1, 2]
 
 
 def test_9_of_two_archive_writers_who_saw_as_many_parts_one_publishes(tmp_path):
     scene = two_objects_and_a_third(tmp_path)
-    one, other = scene.copy(0), scene.copy(0, 1)
-    scene.publish(0, one)
-    with pytest.raises(AlreadyExists):
-        scene.publish(0, other)
+    one, other = scene.archiver().chooses(0), scene.archiver().chooses(0, 1)
+    assert one.publishes()
+    assert not other.publishes()
     assert scene.offsets() == [0, 1, 2]
 
 
 def test_10_an_object_that_landed_after_the_archive_writer_s_listing_does_not_expire(tmp_path):
     scene = two_objects_and_a_third(tmp_path)
-    scene.publish(0, scene.copy(0))
+    scene.archives(0)
     scene.now += GRACE
     assert [scene.may_expire(start) for start in range(3)] == [True, False, False]
 
 
 def test_11_a_part_of_interleaved_objects_hides_no_other_between_them(tmp_path):
     scene = two_objects_and_a_third(tmp_path)
-    scene.publish(0, scene.copy(0, 2))
+    scene.archives(0, 2)
     assert scene.offsets() == [0, 1, 2]
     scene.now += GRACE
     assert not scene.may_expire(1)
@@ -150,7 +147,7 @@ def test_11_a_part_of_interleaved_objects_hides_no_other_between_them(tmp_path):
 def test_12_what_is_archived_and_deleted_between_two_listings_is_missed_by_nobody(tmp_path):
     scene = two_objects_and_a_third(tmp_path)
     listed = list(files.names(scene.lake))
-    scene.publish(0, scene.copy(0))
+    scene.archives(0)
     assert [offset for _, offset in scene.read(listed)] == [0, 1, 2]
     scene.now += GRACE
     scene.expires(0)
@@ -165,7 +162,7 @@ def test_12_a_look_that_listed_raw_too_early_finds_in_the_archive_what_came_sinc
     writer.step()
     writer.step()
     scene.writer().look().read(0).write().read(1, 2).write()
-    scene.publish(0, scene.copy(0, 1))
+    scene.archives(0, 1)
     scene.now += GRACE
     scene.expires(0)
     writer.step()
@@ -175,7 +172,7 @@ def test_12_a_look_that_listed_raw_too_early_finds_in_the_archive_what_came_sinc
 
 def test_13_the_archive_of_a_deleted_topic_hides_nothing_of_its_successor(tmp_path):
     scene = two_objects_and_a_third(tmp_path)
-    scene.publish(0, scene.copy(0, 1, 2))
+    scene.archives(0, 1, 2)
     scene.topic_is_made_anew(records=2)
     scene.writer().finish()
     assert scene.raw(NEW_ID) == [Link(0, 2)]
