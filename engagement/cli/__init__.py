@@ -26,6 +26,7 @@ COMMANDS = {
     "tables": "engagement.cli.model:tables",
     "sql": "engagement.cli.model:sql",
     "catalog": "engagement.cli.catalog:app",
+    "maintain": "engagement.cli.maintain:maintain",
     "status": "engagement.cli.tables:status",
     "dead-letters": "engagement.cli.dead_letters:app",
     "export": "engagement.cli.export:export",

@@ -67,7 +67,7 @@ def _done(name: str, step: Callable[[], Step]) -> Step:
         return step()
     except EngagementError as error:
         return Step(name, problems=[" ".join(str(error).split())])
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - whatever it is, the other steps go on
         _log.exception("step %s failed", name)
         return Step(name, problems=[f"{type(error).__name__}: {' '.join(str(error).split())}"])
 
