@@ -19,8 +19,8 @@ from engagement.tables.objects import Candidate, Outcome, publish
 if TYPE_CHECKING:
     import pyarrow as pa
 
-ORDER = ("event_time", "event_id")
-"""The total order of the rows of an object."""
+ORDER = ("event_time", "turn")
+"""Columns that sort the SQL's rows as (event_time, event_id), the total order of an object."""
 ROWS_AT_ONCE = 1_000_000
 """Raw rows that a rebuild holds at once, whole: about 1 GiB with all that is made of them."""
 
@@ -70,7 +70,7 @@ def rebuild(context: TableContext, slots: Sequence[datetime]) -> bulk.Results:
 def _candidate(context: TableContext, slot: datetime, lacking: arrivals.Lacking, old: Entry | None, facts: dict[str, Any]) -> Candidate:
     _open_inputs(context, arrivals.relation(context, lacking.new, lacking.known), old, slot, slot + context.slot_length)
     known = int(facts.get("rows", 0))
-    table = context.typed(context.rows(context.sql("events"), {}), units.EVENTS).sort_by([(name, "ascending") for name in ORDER])
+    table = context.typed(context.rows(context.sql("events"), {}).sort_by([(name, "ascending") for name in ORDER]), units.EVENTS)
     counted = _counted(context).get(slot, {})
     arrivals.require_unchanged(context, lacking.new)
     return Candidate(table, _facts(context, slot, lacking.new, table, counted, known, facts))

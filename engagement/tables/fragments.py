@@ -70,7 +70,8 @@ def _candidates(context: TableContext, events: Mapping[datetime, Entry], notes: 
     sources = {slot: context.footers.of(entry) for slot, entry in events.items()}  # before the rows: these may then be newer, never older
     relation = context.relation(events.values(), units.EVENTS, place=True)
     context.con.execute(f"CREATE OR REPLACE TEMP VIEW slot_events AS SELECT * FROM {relation}")
-    found = context.rows(context.sql("fragments"), context.session_rule | {"slot_us": context.slot_us})
+    query = f"SELECT * FROM ({context.sql('fragments')}) ORDER BY slot, user_id, client_id NULLS FIRST, started_at"
+    found = context.rows(query, context.session_rule | {"slot_us": context.slot_us})
     rows = context.typed(found, units.FRAGMENTS).add_column(0, "slot", found["slot"])
     old = {slot: notes[slot] for slot in events}
     changes = _changes(context, rows, old)

@@ -1,8 +1,17 @@
 -- `events` of one slot or of many: new raw rows typed and enriched, joined to the rows that stand already, copies dropped (R6).
 -- Inputs: arrivals (good raw rows), standing (rows of the present object), device_models. Slots are no key here: copies meet in one.
--- The rows come in no order; the builder sorts them by (event_time, event_id), the total order of every object.
+-- The rows come in no order, with their `turn`: (event_time, turn) sorts them as (event_time, event_id), the total order of
+-- every object, without comparing texts.
 WITH
--- one row per record, no wider than the choice among copies needs
+-- one row per time that more than one record has: all copies are among their records, and on a fine clock few others
+shared AS (
+    SELECT event_time
+    FROM (SELECT event_time FROM arrivals UNION ALL SELECT event_time FROM standing)
+    GROUP BY event_time
+    HAVING count(*) > 1
+),
+
+-- one row per record, no wider than its rank among those of its time needs
 seen AS (
     SELECT lower(event_id) AS event_id, event_time, received_at, kafka_topic, kafka_topic_id, kafka_partition, kafka_offset
     FROM arrivals
@@ -11,31 +20,22 @@ seen AS (
     FROM standing
 ),
 
--- one row per hash of an id that occurs more than once: only these few rows are worth ranking
-doubtful AS (
-    SELECT hash(event_id) AS id_hash
-    FROM seen
-    GROUP BY hash(event_id)
-    HAVING count(*) > 1
-),
-
--- one row per doubtful record, the earliest copy of an event ranked first
-ranked AS (
+-- one row per record that is not the first of its time: by event, and the earliest copy of an event first
+followers AS (
     SELECT
-        s.*,
-        rank() OVER (
-            PARTITION BY event_id, event_time
-            ORDER BY received_at, kafka_topic, kafka_topic_id, kafka_partition, kafka_offset
-        ) AS copy_number
-    FROM seen AS s
-    SEMI JOIN doubtful AS d ON d.id_hash = hash(s.event_id)
-),
-
--- one row per record that an earlier copy beats
-beaten AS (
-    SELECT kafka_offset, kafka_partition, kafka_topic_id, kafka_topic
-    FROM ranked
-    WHERE copy_number > 1
+        kafka_offset,
+        kafka_partition,
+        kafka_topic_id,
+        kafka_topic,
+        row_number() OVER time_order AS turn,
+        event_id = lag(event_id) OVER time_order AS is_copy
+    FROM seen
+    SEMI JOIN shared USING (event_time)
+    WINDOW time_order AS (
+        PARTITION BY event_time
+        ORDER BY event_id, received_at, kafka_topic, kafka_topic_id, kafka_partition, kafka_offset
+    )
+    QUALIFY row_number() OVER time_order > 1
 ),
 
 -- one row per arrival, with the columns promoted from its properties
@@ -87,8 +87,9 @@ known AS (
 )
 
 -- one row per event
-SELECT k.*
+SELECT k.*, coalesce(f.turn, 1) AS turn
 FROM known AS k
-ANTI JOIN beaten AS b
-    ON b.kafka_offset = k.kafka_offset AND b.kafka_partition = k.kafka_partition
-    AND b.kafka_topic_id = k.kafka_topic_id AND b.kafka_topic = k.kafka_topic
+LEFT JOIN followers AS f
+    ON f.kafka_offset = k.kafka_offset AND f.kafka_partition = k.kafka_partition
+    AND f.kafka_topic_id = k.kafka_topic_id AND f.kafka_topic = k.kafka_topic
+WHERE f.is_copy IS NOT TRUE

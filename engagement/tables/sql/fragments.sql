@@ -1,6 +1,7 @@
 -- `session_fragments` of one slot or of many: what each slot's events alone say about each owner's sessions (R7).
 -- Input: slot_events, with `place`, the row's number in its slot's total order. Slots are kept apart by the key `slot`, so
 -- that one text makes a single slot and whole days. Parameters: $slot_us, $gap_us (microseconds), $by_client (true in client mode).
+-- The rows come in no order; the builder sorts them.
 WITH
 -- one row per event, with the start of its bucket: a part of the slot that is no wider than the gap
 placed AS (
@@ -29,12 +30,11 @@ visits AS (
     GROUP BY user_id, own_session_id, bucket
 ),
 
--- one row per visit, with its slot and owner, and how far the owner's events reach before it and with it: visits may overlap
+-- one row per visit, with its slot and owner, and how far the owner's events reach before it: visits may overlap
 followed AS (
     SELECT
         *,
         max(last_us) OVER (owner_time ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS before_us,
-        max(last_us) OVER (owner_time ROWS UNBOUNDED PRECEDING) AS reach_us,
         lead(first_us) OVER owner_time AS next_us
     FROM (SELECT *, bucket // CAST($slot_us AS BIGINT) AS slot, CASE WHEN $by_client THEN session_id END AS client_id FROM visits)
     WINDOW owner_time AS (PARTITION BY slot, user_id, client_id ORDER BY place)
@@ -45,7 +45,7 @@ marked AS (
     SELECT
         *,
         coalesce(first_us - before_us > CAST($gap_us AS BIGINT), true) AS starts,
-        coalesce(next_us - reach_us > CAST($gap_us AS BIGINT), true) AS ends
+        coalesce(next_us - greatest(before_us, last_us) > CAST($gap_us AS BIGINT), true) AS ends
     FROM followed
 ),
 
@@ -114,7 +114,7 @@ ordered AS (
     FROM fragments
 )
 
--- one row per fragment, paths bounded, slot by slot in total order
+-- one row per fragment, paths bounded
 SELECT
     slot AS slot,
     user_id AS user_id,
@@ -128,4 +128,3 @@ SELECT
     dimensions.{dimension.name} AS {dimension.name},
     coalesce(client_session_ids, []) AS client_session_ids
 FROM ordered
-ORDER BY slot, user_id, client_id NULLS FIRST, started_at

@@ -10,16 +10,16 @@ followed AS (
         epoch_us(ended_at) AS last_us,
         epoch_us(started_at) // 86400000000 AS day_number,
         epoch_us(started_at) - lag(epoch_us(ended_at)) OVER owner_time AS gap_before_us,
-        lead(epoch_us(started_at)) OVER owner_time - epoch_us(ended_at) AS gap_after_us,
-        lag(epoch_us(started_at) // 86400000000) OVER owner_time AS day_before
+        lead(epoch_us(started_at)) OVER owner_time - epoch_us(ended_at) AS gap_after_us
     FROM reach_fragments
     WINDOW owner_time AS (PARTITION BY user_id, client_id ORDER BY started_at)
 ),
 
 -- one row per fragment within a gap of another. All others are sessions by themselves, and of no automated day: such a day
--- has no gap, and more than one slot
+-- has no gap, and more than one slot. A fragment lies within one day, so the end of the one before says that one's day
 chained AS (
-    SELECT * FROM followed
+    SELECT *, (first_us - gap_before_us) // 86400000000 AS day_before
+    FROM followed
     WHERE gap_before_us <= CAST($gap_us AS BIGINT) OR gap_after_us <= CAST($gap_us AS BIGINT)
 ),
 
