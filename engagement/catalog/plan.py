@@ -112,7 +112,7 @@ def _column_drift(columns: Mapping[str, str], found: Mapping[str, str]) -> list[
 
 def _other_drift(wanted: Mapping[str, Any], found: Mapping[str, Any], ours: Mapping[str, str]) -> list[str]:
     storage, right = found.get("StorageDescriptor", {}), wanted["StorageDescriptor"]
-    names = _typed(right["Columns"]).keys()
+    names = _typed(right["Columns"]).keys() & _typed(storage.get("Columns", [])).keys()
     comments, found_comments = (
         [*_commented(table.get("PartitionKeys", [])), *(item for item in _commented(columns) if item[0] in names)]
         for table, columns in ((wanted, right["Columns"]), (found, storage.get("Columns", [])))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -76,14 +76,14 @@ def _views(settings: Settings, lake: Lake, index: RawIndex | None, *, always: bo
     return local.refresh(settings, lake, *_models(settings, lake), read_to, always=always)
 
 
-def _glue(settings: Settings, lake: Lake, client: Callable[[], Any] | None = None) -> tuple[Report, GlueCatalog]:
+def _glue(settings: Settings, lake: Lake) -> tuple[Report, GlueCatalog]:
     from engagement.catalog import calls
     from engagement.catalog.glue import Database, GlueCatalog
     from engagement.catalog.noted import Noted
 
     report = Report("glue", settings.glue_database)
     database = Database(settings.glue_database, tables(settings, lake), settings.glue_partitions == "listed")
-    of_service = calls.Calls(client or (lambda: calls.client(settings)), report.calls)
+    of_service = calls.Calls(lambda: calls.client(settings), report.calls)
     return report, GlueCatalog(database, of_service, Noted(_note(settings, lake)), report)
 
 
