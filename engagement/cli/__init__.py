@@ -30,6 +30,9 @@ COMMANDS = {
     "status": "engagement.cli.tables:status",
     "dead-letters": "engagement.cli.dead_letters:app",
     "export": "engagement.cli.export:export",
+    "forget": "engagement.cli.forget:forget",
+    "backup": "engagement.cli.backup:backup",
+    "restore": "engagement.cli.backup:restore",
     "settings": "engagement.cli.about:settings",
     "contract": "engagement.cli.about:contract",
 }

@@ -58,6 +58,11 @@ class LakeFormat:
         return (json.dumps(cut | {"history_start": self.history_start.isoformat()} | self.privacy, indent=2) + "\n").encode()
 
     @staticmethod
+    def restoring(backup: str) -> bytes:
+        """The text of `lake.json` while a lake is being restored from this backup: nobody opens such a lake."""
+        return (json.dumps({"format_version": FORMAT_VERSION, "restoring": backup}) + "\n").encode()
+
+    @staticmethod
     def from_json(text: bytes) -> LakeFormat:
         """Read `lake.json`; raises PermanentError for a lake of newer or unreadable format."""
         try:
@@ -66,6 +71,8 @@ class LakeFormat:
             if version > FORMAT_VERSION:
                 msg = f"the lake has format {version}, this code knows {FORMAT_VERSION}: update the code"
                 raise PermanentError(msg)
+            if "restoring" in raw:
+                raise PermanentError("the lake is being restored from a backup: run `engagement restore` to its end first")
             return LakeFormat(
                 version, int(raw["slot_minutes"]), int(raw["session_gap_seconds"]), str(raw["session_mode"]),
                 date.fromisoformat(raw["history_start"]), **{name: str(raw[name]) for name in _KEPT if name in raw},

@@ -6,12 +6,13 @@ opens the footer of every archive part.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from engagement.lake import Changed, Entry, Lake, LakeUnavailable
-from engagement.raw.chain import Coverage, Link
+from engagement.raw.chain import NO_COVERAGE, Coverage, Link
 from engagement.raw.coverage import ARCHIVE, PartName, read_part
-from engagement.raw.names import RAW, parse_key
+from engagement.raw.names import RAW, Chain, parse_key
 
 LOOKS = 3
 
@@ -22,13 +23,18 @@ class Log:
 
     raw: tuple[Entry, ...]
     parts: tuple[Entry, ...]
-    covered: tuple[Entry, ...] = ()
-    """Raw objects that a part covers: nobody reads them, and they may be deleted at any time."""
+    coverage: Mapping[str, Coverage] = field(default_factory=dict)
+    """Chain label -> what the parts cover of it."""
 
     @property
     def objects(self) -> tuple[Entry, ...]:
         """What is to be read, by key."""
         return (*self.parts, *self.raw)
+
+    def hides(self, key: str) -> bool:
+        """Whether a part covers the raw object of this key, which then nobody reads and which may be deleted at any time."""
+        parsed = parse_key(key)
+        return parsed is not None and _hidden(self.coverage, *parsed)
 
 
 def look(lake: Lake) -> Log:
@@ -47,12 +53,12 @@ def look(lake: Lake) -> Log:
         except FileNotFoundError:  # retention took a part since the listing
             continue
         coverage = {label: Coverage.of(links) for label, links in ranges.items()}
-        hidden = {entry.key for entry, (chain, start) in raw if chain.label in coverage and coverage[chain.label].holds(start)}
-        entries = [entry for entry, _ in raw]
-        return Log(
-            tuple(entry for entry in entries if entry.key not in hidden), parts, tuple(entry for entry in entries if entry.key in hidden)
-        )
+        return Log(tuple(entry for entry, parsed in raw if not _hidden(coverage, *parsed)), parts, coverage)
     raise LakeUnavailable(f"{lake.name(ARCHIVE)}: parts vanished at each of {LOOKS} looks")
+
+
+def _hidden(coverage: Mapping[str, Coverage], chain: Chain, start: int) -> bool:
+    return coverage.get(chain.label, NO_COVERAGE).holds(start)
 
 
 def require_same(lake: Lake, found: Log) -> None:
