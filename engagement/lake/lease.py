@@ -21,7 +21,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from engagement.errors import EngagementError
-from engagement.lake.interface import LOCK_FOLDER, AlreadyExists, Changed, Entry, Lake, LakeUnavailable, OutcomeUnknown
+from engagement.lake.interface import LOCK_FOLDER, Changed, Entry, Lake, LakeUnavailable
 from engagement.lake.s3_client import BOUND_SECONDS
 
 LEASE_SECONDS = 2.0 * BOUND_SECONDS
@@ -104,8 +104,9 @@ class Leases:
         data = json.dumps({"holder": holder, "nonce": uuid.uuid4().hex}).encode()
         try:
             return self._lake.replace(key, data, expected)
-        except (Changed, AlreadyExists, OutcomeUnknown):
-            return None
+        except Changed:  # perhaps by us, if the answer was lost: no other claim has our nonce
+            found = self._lake.stat(key)
+            return found if found is not None and self._lake.read(key) == data else None
 
     def _renew(self, held: _Held) -> None:
         while not held.done.wait(self._seconds * RENEW_SECONDS / LEASE_SECONDS):

@@ -22,7 +22,7 @@ from engagement.lake.interface import TEMP_FOLDER, AlreadyExists, Changed, Entry
 from engagement.lake.lease import Leases
 from engagement.lake.mirror import Mirror
 from engagement.lake.ranged import TAIL_BYTES, RangedFile
-from engagement.lake.s3_errors import code_of, explained, is_refusal
+from engagement.lake.s3_errors import code_of, explained, is_for_good, is_refusal
 from engagement.lake.uploads import LARGE_BYTES, Uploads
 
 if TYPE_CHECKING:
@@ -128,8 +128,8 @@ class S3Lake(Lake):
             if not file.tell():
                 self.put_new(key, b"")
                 return
-            with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as whole, memoryview(whole) as data:
-                self.put_new(key, data)
+            # Not closed here: the traceback of an error holds views of it.
+            self.put_new(key, memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)))
 
     def written_at(self, key: str) -> datetime | None:
         """As Lake.written_at, to the second."""
@@ -161,16 +161,18 @@ class S3Lake(Lake):
             raise self._explained(error, "") from error
 
     def replace(self, key: str, data: bytes | memoryview, expected: Entry | None) -> Entry:
-        """As Lake.replace, in one step of the store. After a lost answer it looks: our own bytes there mean that it was done."""
+        """As Lake.replace, in one step of the store. Changed too where the answer was lost and something else lies there now.
+
+        That may be our own: the same bytes do not prove it, for another writer may have had the same.
+        """
+        msg = f"{key} was replaced by another writer"
         try:
             return self._put(key, data, expected, new=expected is None)
-        except (_Refused, OutcomeUnknown) as error:
-            found = self.stat(key)
-            if found is not None and found != expected and found.size == len(data) and self.read(key) == bytes(data):
-                return found
-            if found == expected:
+        except _Refused as error:
+            raise Changed(msg) from error
+        except OutcomeUnknown as error:
+            if self.stat(key) == expected:
                 raise LakeUnavailable(f"{self.name(key)}: nobody knows whether it will be replaced yet: {error}") from error
-            msg = f"{key} was replaced by another writer"
             raise Changed(msg) from error
 
     def delete(self, key: str) -> None:
@@ -179,12 +181,10 @@ class S3Lake(Lake):
 
         self._require_usable()
         self._leases.require_time()
-        with contextlib.suppress(FileNotFoundError):
-            try:
-                obstore.delete(self._store, key)
-            except FileNotFoundError:
-                raise
-            except Exception as error:
+        try:
+            obstore.delete(self._store, key)
+        except Exception as error:
+            if not isinstance(error, FileNotFoundError) or is_for_good(error):
                 raise self._explained(error, key) from error
 
     def replacing(self, key: str) -> contextlib.AbstractContextManager[None]:  # noqa: ARG002 - as Lake.replacing
@@ -202,14 +202,17 @@ class S3Lake(Lake):
 
         self._require_usable()
         self._leases.require_time()
+        data = memoryview(data).cast("B")  # pyarrow's buffers are of signed bytes, which obstore takes for a list of numbers
         tag = None if new or expected is None else f'"{expected.version}"'
         try:
             if len(data) > LARGE_BYTES:
-                e_tag = self._uploads.put(key, memoryview(data), tag, self._leases.require_time)
+                e_tag = self._uploads.put(key, data, tag, self._leases.require_time)
             else:
                 made = obstore.put(self._store, key, data, mode={"e_tag": tag} if tag else "create", use_multipart=False)
                 e_tag = made["e_tag"] or ""
         except (AlreadyExistsError, PreconditionError) as error:
+            if is_for_good(error):
+                raise self._explained(error, key) from error
             raise _Refused from error
         except EngagementError:
             raise

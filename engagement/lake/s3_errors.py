@@ -30,6 +30,8 @@ _FOR_GOOD = {
     "InvalidObjectState": "the object lies in an archive class (Glacier): restore it first",
 }
 """S3's name of an error -> why trying again cannot help, and what can."""
+_NOTHING_DONE = ("kind: Connect", "169.254.", "redirect without LOCATION")
+"""Signs that no request of ours came to the bucket."""
 _ELSEWHERE = {"PermanentRedirect", "AuthorizationHeaderMalformed", "IllegalLocationConstraintException"}
 _THROTTLED = {"SlowDown", "Throttling", "ThrottlingException", "RequestLimitExceeded", "TooManyRequests"}
 
@@ -58,9 +60,14 @@ def is_refusal(error: BaseException) -> bool:
     return (status is not None and 300 <= status < 500) or code_of(error) in _THROTTLED or _never_sent(error)
 
 
+def is_for_good(error: BaseException) -> bool:
+    """Whether the store said why in a way that no condition of ours explains, whatever type the client made of it."""
+    return (code_of(error) or "") in _FOR_GOOD
+
+
 def _never_sent(error: BaseException) -> bool:
     text = str(error)
-    return "kind: Connect" in text or "169.254." in text or type(error).__name__ in ("NoCredentialsError", "EndpointConnectionError")
+    return any(sign in text for sign in _NOTHING_DONE) or type(error).__name__ in ("NoCredentialsError", "EndpointConnectionError")
 
 
 def explained(error: BaseException, name: str, bucket: str, endpoint: str | None) -> EngagementError:
@@ -70,7 +77,7 @@ def explained(error: BaseException, name: str, bucket: str, endpoint: str | None
     if why := _FOR_GOOD.get(code or "") or (_DENIED if status in (401, 403) else None):
         return PermanentError(f"{name}: {why.format(bucket=bucket, where=where)}")
     if code in _ELSEWHERE or "configured region" in str(error):
-        return PermanentError(f"{name}: the bucket lies in another region: set AWS_REGION{_right_region(str(error))}")
+        return PermanentError(f"{name}: the bucket lies in another region: set AWS_REGION{_right_region(error)}")
     if code in _THROTTLED or status in (429, 503):
         return LakeUnavailable(f"{name}: the store is throttling ({code or status}), also at the last retry: try again later")
     if _has_no_credentials(error):
@@ -78,9 +85,11 @@ def explained(error: BaseException, name: str, bucket: str, endpoint: str | None
     return LakeUnavailable(f"{name}: {_first_line(error, where)}")
 
 
-def _right_region(text: str) -> str:
-    found = _REGION.search(text)
-    return f"={found[1] or found[2]}" if found else " to its own"
+def _right_region(error: BaseException) -> str:
+    told = getattr(error, "response", {}).get("Error", {}).get("Region")
+    found = _REGION.search(str(error))
+    region = told or (found and (found[1] or found[2]))
+    return f"={region}" if region else " to its own"
 
 
 def _has_no_credentials(error: BaseException) -> bool:

@@ -9,7 +9,7 @@ from helpers import eventually
 from ingest_helpers import FAST_GROUPS, has_leaders, settings_of
 
 from engagement.settings import Settings
-from engagement.stack import jars, topics
+from engagement.stack import jars, s3, topics
 from engagement.stack.broker import Broker
 
 
@@ -28,3 +28,11 @@ def kafka_settings(broker: Broker, tmp_path: Path) -> Settings:
     topics.ensure(settings)
     eventually(lambda: has_leaders(settings))
     return settings
+
+
+@pytest.fixture(scope="session")
+def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[s3.S3Server]:
+    """A real S3 server; its environment is for the tests to set."""
+    assert s3.main([]) == 0
+    with s3.S3Server(tmp_path_factory.mktemp("s3")) as running:
+        yield running

@@ -3,27 +3,33 @@
 from __future__ import annotations
 
 import errno
+import functools
 import glob
 import json
 import multiprocessing
 import os
-import threading
 from datetime import date
 
 import lake_helpers
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from lake_race import claims
+from lake_suite import *  # noqa: F403 - the tests that hold for every store
+from lake_suite import KEY, race
 
 from engagement.errors import PermanentError
-from engagement.lake import AlreadyExists, Changed, LakeFormat, LakeUnavailable, LocalLake, open_lake
-
-KEY = "raw/session/5e5e5e5e-00000/00000000000000000000.parquet"
+from engagement.lake import LakeFormat, LakeUnavailable, LocalLake, open_lake
 
 
 @pytest.fixture
-def lake(tmp_path):
-    return LocalLake(tmp_path / "lake")
+def opener(tmp_path):
+    return functools.partial(LocalLake, tmp_path / "lake")
+
+
+@pytest.fixture
+def processes():
+    return "fork"
 
 
 def visible(lake):
@@ -34,145 +40,6 @@ def visible(lake):
 
 def everything(lake):
     return sorted(str(path.relative_to(lake.root)) for path in lake.root.rglob("*") if path.is_file() and ".locks" not in path.parts)
-
-
-def test_an_object_is_there_whole_after_put(lake):
-    entry = lake.put_new(KEY, b"abc")
-    assert lake.read(KEY) == b"abc"
-    assert lake.stat(KEY) == entry
-    assert (entry.key, entry.size) == (KEY, 3)
-    assert list(lake.list("raw")) == [entry]
-    assert everything(lake) == [KEY]
-
-
-def test_a_taken_name_is_refused_and_the_object_stays(lake):
-    before = lake.put_new(KEY, b"first")
-    with pytest.raises(AlreadyExists, match=KEY):
-        lake.put_new(KEY, b"second")
-    assert lake.read(KEY) == b"first"
-    assert lake.stat(KEY) == before
-    assert everything(lake) == [KEY]
-
-
-def race(compete, number):
-    """Results of so many threads that start together."""
-    barrier, results = threading.Barrier(number), []
-
-    def run(name):
-        barrier.wait()
-        results.append((name, compete(name)))
-
-    threads = [threading.Thread(target=run, args=(name,)) for name in range(number)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert len(results) == number
-    return results
-
-
-def claims(lake, key, data):
-    try:
-        lake.put_new(key, data)
-    except AlreadyExists:
-        return False
-    return True
-
-
-def test_of_many_threads_exactly_one_wins_a_name(lake):
-    for round_ in range(10):
-        key = f"raw/{round_}.parquet"
-        results = race(lambda name, key=key: claims(lake, key, b"%d" % name), 8)
-        winners = [name for name, won in results if won]
-        assert len(winners) == 1
-        assert lake.read(key) == b"%d" % winners[0]
-
-
-def _claim_in_a_process(root, name, barrier, results):
-    barrier.wait()
-    results.put((name, [claims(LocalLake(root), f"raw/{number}.parquet", b"%d" % name) for number in range(20)]))
-
-
-def test_of_many_processes_exactly_one_wins_each_name(lake):
-    context = multiprocessing.get_context("fork")
-    barrier, results = context.Barrier(4), context.Queue()
-    processes = [context.Process(target=_claim_in_a_process, args=(lake.root, name, barrier, results)) for name in range(4)]
-    for process in processes:
-        process.start()
-    found = dict(results.get() for _ in processes)
-    for process in processes:
-        process.join()
-    for number in range(20):
-        winners = [name for name, won in found.items() if won[number]]
-        assert len(winners) == 1
-        assert lake.read(f"raw/{number}.parquet") == b"%d" % winners[0]
-    assert len(everything(lake)) == 20
-
-
-def test_replace_changes_the_version(lake):
-    old = lake.put_new("t/a.parquet", b"same")
-    new = lake.replace("t/a.parquet", b"same", old)
-    assert new.version != old.version
-    assert lake.stat("t/a.parquet") == new
-
-
-def test_replace_is_refused_for_an_object_that_changed_meanwhile(lake):
-    noted = lake.replace("t/a.parquet", b"1", None)
-    other = lake.replace("t/a.parquet", b"2", noted)
-    with pytest.raises(Changed, match=r"t/a\.parquet"):
-        lake.replace("t/a.parquet", b"3", noted)
-    assert (lake.read("t/a.parquet"), lake.stat("t/a.parquet")) == (b"2", other)
-
-
-def test_replace_of_nothing_is_refused_when_something_appeared(lake):
-    lake.put_new("t/a.parquet", b"1")
-    with pytest.raises(Changed):
-        lake.replace("t/a.parquet", b"2", None)
-
-
-def test_replace_of_something_is_refused_when_it_vanished(lake):
-    noted = lake.put_new("t/a.parquet", b"1")
-    lake.delete("t/a.parquet")
-    with pytest.raises(Changed):
-        lake.replace("t/a.parquet", b"2", noted)
-    assert lake.stat("t/a.parquet") is None
-
-
-def test_under_the_lock_no_replacement_is_lost(lake):
-    def add_one(_name):
-        for _ in range(5):
-            with lake.lock("t/count"):
-                old = lake.stat("t/count")
-                lake.replace("t/count", b"%d" % (int(lake.read("t/count") or b"0") + 1), old)
-
-    race(add_one, 4)
-    assert lake.read("t/count") == b"20"
-
-
-def test_deleting_nothing_is_no_error(lake):
-    lake.delete("t/nothing")
-
-
-def test_what_is_not_there_reads_as_nothing(lake):
-    assert lake.stat("t/a") is None
-    assert lake.read("t/a") is None
-    assert list(lake.list("t")) == []
-
-
-@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
-@given(
-    names=st.lists(
-        st.text("ab/", min_size=1, max_size=6).filter(lambda name: "//" not in name and name[0] != "/" and name[-1] != "/"), unique=True
-    )
-)
-def test_a_listing_is_all_objects_under_the_folder_in_a_fixed_order(names, tmp_path_factory):
-    lake = LocalLake(tmp_path_factory.mktemp("lake"))
-    keys = [f"t/{name.replace('/', '.d/')}.parquet" for name in names]
-    for key in keys:
-        lake.put_new(key, b"")
-    found = [entry.key for entry in lake.list("t")]
-    assert sorted(found) == sorted(keys)
-    assert found == sorted(found)
 
 
 def fail_at(monkeypatch, function, number=0):

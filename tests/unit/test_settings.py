@@ -102,7 +102,7 @@ def test_fields_that_are_no_settings_cannot_be_set(name, tmp_path):
         ("ENGAGEMENT_SLOT_MINUTES", "7", "ENGAGEMENT_SLOT_MINUTES=7: must divide 60"),
         ("ENGAGEMENT_SESSION_MODE", "device", "must be one of gap, client"),
         ("ENGAGEMENT_ENGINE", "spark", "must be one of duckdb"),
-        ("ENGAGEMENT_LAKE_URL", "s3://bucket/lake", "must be a folder"),
+        ("ENGAGEMENT_LAKE_URL", "gs://bucket/lake", "must be a folder or s3://bucket/prefix"),
     ],
 )
 def test_an_unreadable_value_names_the_setting_and_what_is_valid(variable, text, words, tmp_path):
