@@ -8,7 +8,7 @@ from dagster import Definitions, definitions, in_process_executor
 
 from engagement.lake import open_lake
 from engagement.tables import declared
-from engagement_assets import catalog, checks, engagement, events, jobs, partitions, raw, schedules, sessions
+from engagement_assets import catalog, checks, engagement, events, jobs, maintenance, partitions, raw, schedules, sessions
 from engagement_assets.common import with_columns
 from resources.tables import Tables
 from sensors.arrivals import arrivals_sensor
@@ -17,14 +17,14 @@ from sensors.arrivals import arrivals_sensor
 def build_definitions(history_start: date, tables: Tables) -> Definitions:
     """Fresh definitions for a lake whose history starts on this day."""
     cut = partitions.build(history_start)
-    refresh_jobs, audit_job = jobs.jobs(), jobs.audit_job()
+    refresh_jobs, audit_job, maintain_job = jobs.jobs(), jobs.audit_job(), maintenance.maintain_job()
     model = declared.load(tables.settings())
     table_assets = [*events.assets(cut), *sessions.assets(cut), *engagement.assets(cut)]
     return Definitions(
         assets=[*raw.specs(cut), *(with_columns(asset, model) for asset in table_assets), *catalog.assets()],
         asset_checks=[*raw.checks(), *checks.checks(cut)],
-        jobs=[*refresh_jobs, audit_job],
-        schedules=schedules.schedules(audit_job),
+        jobs=[*refresh_jobs, audit_job, maintain_job],
+        schedules=[*schedules.schedules(audit_job), maintenance.schedule(maintain_job)],
         sensors=[arrivals_sensor(refresh_jobs)],
         resources={"tables": tables},
         executor=in_process_executor,

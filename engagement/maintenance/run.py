@@ -41,12 +41,17 @@ def maintain(settings: Settings, now: datetime, *, dry_run: bool = False, tell: 
 
     A step's failure becomes a problem of it; raises only where there is no lake to work on.
     """
-    result = Result()
     with open_tables(settings) as context:
-        for name, step in _steps(context, now, dry_run, tell, result):
-            tell(name)
-            result.steps.append(_done(name, step))
-        result.sizes = measure(context.lake)
+        return maintain_opened(context, now, dry_run=dry_run, tell=tell)
+
+
+def maintain_opened(context: TableContext, now: datetime, *, dry_run: bool = False, tell: Tell = quiet) -> Result:
+    """The same with handles that are open already."""
+    result = Result()
+    for name, step in _steps(context, now, dry_run, tell, result):
+        tell(name)
+        result.steps.append(_done(name, step))
+    result.sizes = measure(context.lake)
     return result
 
 

@@ -12,7 +12,7 @@ from datetime import date
 from pathlib import Path
 
 import pytest
-from dagster import AssetKey, Definitions, TimeWindowPartitionMapping
+from dagster import AssetKey, Definitions, JobDefinition, TimeWindowPartitionMapping
 from dagster._core.code_pointer import CodePointer
 from dagster._core.definitions.reconstruct import initialize_repository_def_from_pointer
 from dagster._core.workspace.autodiscovery import loadable_targets_from_python_module
@@ -103,6 +103,8 @@ def freshness(policy) -> dict | None:
 
 
 def job_of(repository, job) -> dict:
+    if isinstance(job, JobDefinition):
+        return {"steps": sorted(node.name for node in job.graph.nodes), "executor": job.executor_def.name, "tags": dict(job.tags)}
     layer = repository.get_job(job.name).asset_layer
     return {
         "selection": str(job.selection),
