@@ -1,4 +1,4 @@
-"""A small lake to erase people from: two days, several chains, copies, rejects, headers, mentions; and what it must become."""
+"""A small lake to erase people from: four hours around midnight, two chains, copies, rejects, headers, mentions; and what it must become."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from engagement.raw import files, rows
 from engagement.raw.names import topic_chain
 
 KEY = "a key for tests of erasure"
-START = datetime(2026, 3, 11, 20, tzinfo=UTC)
+START = datetime(2026, 3, 11, 22, tzinfo=UTC)
 TOPIC_ID = "5e" * 16
 TABLES = ("app_events", "session_fragments", "user_activity", "sessions")
 
@@ -41,13 +41,13 @@ def event(user, at, number, **changes) -> Sent:
     return Sent(user.encode(), json.dumps(document | changes).encode())
 
 
-def records(seed: int, users=("ann", "ben", "anna", "cid"), count=60) -> list[Sent]:
-    """Events of these users in random order within two days, some sent twice, some bad ones."""
+def records(seed: int, users=("ann", "ben", "anna", "cid"), count=50) -> list[Sent]:
+    """Events of these users in random order within four hours around midnight, some sent twice, some bad ones."""
     random_ = random.Random(seed)
     found = []
     for number in range(count):
         user = random_.choice(users)
-        at = START + timedelta(minutes=random_.randrange(0, 30 * 60, 7))
+        at = START + timedelta(minutes=random_.randrange(0, 4 * 60, 7))
         item = event(user, at, number)
         found.append(item)
         if random_.random() < 0.15:

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import erasure_world as world
+import pyarrow.parquet as pq
 import pytest
 
 from engagement.erasure.forget import forget
+from engagement.lake import open_lake
+from engagement.raw import archive, audit
+from engagement.raw.index import RawIndex
 from engagement.tables import refresh, waits
 from engagement.tables.context import open_tables
 
@@ -51,6 +57,20 @@ def made(folder, sent, *, cut=7, fresh=True):
     return settings
 
 
+def archived(settings):
+    """Everything that is there goes into the archive, as far as the product's writer takes it."""
+    lake, _ = open_lake(settings)
+    return archive.archive(lake, now=world.START + timedelta(days=9), after=timedelta(0), hash_keys=settings.hash_keys)
+
+
+def findings(lake):
+    index = RawIndex(lake)
+    try:
+        return [*audit.audit(index).findings]
+    finally:
+        index.close()
+
+
 def is_of(user, item):
     return item.key == user.encode() or f'"{user}"'.encode() in (item.value or b"")
 
@@ -61,20 +81,12 @@ def without(sent, user):
 
 
 def raw_rows(settings):
-    import pyarrow.parquet as pq
-
-    from engagement.lake import open_lake
-
     lake, _ = open_lake(settings)
     return [row for entry in lake.list("raw") for row in pq.read_table(lake.path(entry.key)).to_pylist()]
 
 
 def bytes_left(settings, user):
     """Objects in whose rows the user's name stands, by reading everything as text."""
-    import pyarrow.parquet as pq
-
-    from engagement.lake import open_lake
-
     lake, _ = open_lake(settings)
     found = []
     for entry in lake.list(""):
@@ -107,3 +119,32 @@ def test_the_lake_becomes_one_that_never_had_the_user(tmp_path, seed):
     again = erase(settings, "ann")
     assert again.done
     assert again.objects == []
+
+
+@pytest.mark.parametrize("after_forget", [False, True])
+def test_it_reaches_into_archive_parts(tmp_path, after_forget):
+    """Some objects archived before, some after; parts keep their coverage, and the chains audit whole."""
+    sent = world.records(7)
+    settings = made(tmp_path / "with", sent)
+    lake, _ = open_lake(settings)
+    archived(settings)
+    with open_tables(settings) as context:
+        world.write(context, extra := world.records(8, count=10), partition=0)
+        refresh.until_nothing_waits(context)
+    if after_forget:
+        assert erase(settings, "cid").done
+        archived(settings)
+    report = erase(settings, "ann")
+    assert report.done, report
+    assert any(item.key.startswith("archive/") and item.action == "rewritten" for item in report.objects)
+    assert bytes_left(settings, "ann") == []
+    assert findings(lake) == []
+    twin_sent = without([*sent, *extra], "ann")
+    twin = made(tmp_path / "without", without(twin_sent, "cid") if after_forget else twin_sent, cut=10**6)
+    assert world.tables(settings) == world.tables(twin)
+    archived(settings)
+    assert findings(lake) == []
+    with open_tables(settings) as context:
+        assert not waits.compute(context)
+        refresh.days(context, [world.START.date() + timedelta(days=number) for number in range(3)], rebuild=True)
+    assert world.tables(settings) == world.tables(twin), "made again from the archive alone"
