@@ -22,6 +22,7 @@ from functools import cache
 from pathlib import Path
 from unittest import mock
 
+import archive_helpers
 import dirty
 import hypothesis
 import lake_helpers
@@ -33,6 +34,7 @@ from oracle import RawEvent
 
 from engagement import settings as settings_module
 from engagement.lake import LocalLake
+from engagement.raw import archive as archives
 from engagement.raw.names import IMPORT_TOPIC, import_chain, topic_chain
 from engagement.tables import activity, audited, big_table, engine, events, fragments, refresh, sessions, views, waits
 from engagement.tables.context import TableContext, open_tables
@@ -165,6 +167,17 @@ class Damage(Operation):
 
     def on(self, lab: Lab) -> None:
         lab.damage(self.which)
+
+
+@dataclass(frozen=True)
+class Archive(Operation):
+    """Every raw object that can be read is archived, some parts of one object each; perhaps all expires that ever may."""
+
+    small: bool
+    expire: bool
+
+    def on(self, lab: Lab) -> None:
+        lab.archive(small=self.small, expire=self.expire)
 
 
 @dataclass(frozen=True)
@@ -331,9 +344,17 @@ class Lab:
         self.settled = None if self.damaged else self.arrived
         return asked
 
+    def archive(self, *, small: bool, expire: bool) -> None:
+        """Archive what can be read, and let raw expire."""
+        size = 1 if small else 1 << 30
+        archives.archive(self.context.lake, now=archive_helpers.LATER, after=timedelta(0), index=self.context.index, part_bytes=size)
+        if expire:
+            archive_helpers.expire(self.context.lake, self.context.index)
+
     def damage(self, which: int) -> None:
-        """Take the last byte of a raw object that is whole."""
-        keys = [entry.key for entry in self.context.lake.list("raw") if entry.key not in self.damaged]
+        """Take the last byte of a raw object that is whole and that no archive part covers: nobody would miss another one."""
+        self.context.index.sync()
+        keys = [raw.key for raw in self.context.index.uncovered() if raw.key not in self.damaged]
         if keys:
             key = keys[which % len(keys)]
             path = self.context.lake.path(key)
@@ -577,7 +598,8 @@ def operations() -> st.SearchStrategy[Operation]:
     killed = st.builds(Killed, work, st.integers(0, 12), st.booleans())
     meanwhile = st.builds(Meanwhile, work, st.integers(0, 8), st.just(Arrive()) | work)
     rare = st.sampled_from((Audit(), Restart(without_index=True), Mend())) | st.builds(Damage, number)
-    return usual | usual | usual | usual | some | step | again | killed | meanwhile | rare
+    archived = st.builds(Archive, st.booleans(), st.booleans())
+    return usual | usual | usual | usual | some | step | again | killed | meanwhile | archived | rare
 
 
 def check(strategy: st.SearchStrategy[Case], examples: int, seed: int, test: Callable[[Case], None] = run) -> None:
