@@ -82,6 +82,10 @@ class Lake(ABC):
         """
 
     @abstractmethod
+    def folders(self, prefix: str) -> Sequence[str]:
+        """Names of the folders that lie directly in a folder, in order; without listing what is in them."""
+
+    @abstractmethod
     def stat(self, key: str) -> Entry | None:
         """The object's size and version, or None where there is none."""
 

@@ -75,6 +75,16 @@ class LocalLake(Lake):
                 with contextlib.suppress(FileNotFoundError):
                     yield _entry(key, entry.stat())
 
+    def folders(self, prefix: str) -> Sequence[str]:
+        """As Lake.folders; a folder that lost its last object counts too."""
+        try:
+            with os.scandir(self.root / prefix) as found:
+                return sorted(entry.name for entry in found if entry.is_dir() and (prefix or not entry.name.startswith(".")))
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+        except OSError as error:
+            raise _unavailable(error, self.root / prefix) from error
+
     def stat(self, key: str) -> Entry | None:
         """As Lake.stat."""
         try:

@@ -84,6 +84,20 @@ class S3Lake(Lake):
                 if key.startswith(start) and (start or not key.startswith(".")):
                     yield _entry(found)
 
+    def folders(self, prefix: str) -> Sequence[str]:
+        """As Lake.folders."""
+        import obstore
+
+        self._require_usable()
+        prefix = prefix.rstrip("/")
+        try:
+            found = obstore.list_with_delimiter(self._store, prefix or None)["common_prefixes"]
+        except Exception as error:
+            raise self._explained(error, prefix) from error
+        self._bucket_seen = True
+        names = sorted(path.rsplit("/", 1)[-1] for path in found)
+        return [name for name in names if prefix or not name.startswith(".")]
+
     def stat(self, key: str) -> Entry | None:
         """As Lake.stat."""
         import obstore

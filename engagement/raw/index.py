@@ -16,6 +16,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import sqlite3
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -23,9 +24,11 @@ from datetime import datetime
 from pathlib import Path
 
 from engagement.lake import LAKE_JSON, Entry, Lake
-from engagement.raw import footers, parts
+from engagement.lake.together import together
+from engagement.raw import footers, looking, parts
 from engagement.raw.coverage import Archive
 from engagement.raw.footers import RawFile
+from engagement.raw.looking import Head, Look, Scope
 from engagement.raw.names import RAW, Chain, parse_key
 from engagement.raw.sources import Source
 
@@ -36,9 +39,18 @@ create table if not exists files
 create table if not exists touches
     (slot text, chain text, start integer, rows integer, primary key (slot, chain, start)) without rowid;
 create table if not exists unreadable (key text primary key, why text) without rowid;
+create table if not exists heads (chain text primary key, last_start integer, last_received_at text, seen_at real) without rowid;
+create table if not exists turns (one integer primary key check (one = 1), turn integer);
 """
-_SCHEMA_VERSION = 4
+_SCHEMA_VERSION = 5
 """Stands in the file's name: a cache of another shape is left alone and made anew."""
+
+
+_HEAD = """
+insert into heads values (?, ?, ?, ?) on conflict (chain) do update set
+    last_start = max(last_start, excluded.last_start), last_received_at = max(last_received_at, excluded.last_received_at),
+    seen_at = excluded.seen_at
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,35 +81,88 @@ class RawIndex:
         """Close the database file."""
         self._db.close()
 
-    def sync(self) -> list[RawFile]:
-        """Bring the index up to the lake's present listing; returns the objects new to it in this version, by key."""
+    def sync(self, *, recent: bool = False) -> list[RawFile]:
+        """Bring the index up to the lake's present listing; returns the objects new to it in this version, by key.
+
+        `recent` lists what living chains have behind what is known, and the rest in turns (`looking`): enough for whoever
+        looks again and again.
+        """
+        look = looking.recent(self._lake, self._heads(), self._next_turn(), time.time()) if recent and self._was_synced() else None
         # What is known before the listing: another process that indexes a new object meanwhile is not undone.
-        known = {_key(chain, start): version for chain, start, version in self._db.execute("select chain, start, version from files")}
-        found = {entry.key: entry for entry in self._lake.list(RAW) if parse_key(entry.key)}
+        known = self._known(look)
+        told = dict(self._db.execute("select key, why from unreadable"))
+        found = {entry.key: entry for entry in self._listed(look) if parse_key(entry.key)}
         new, unreadable = self._read([entry for key, entry in found.items() if known.get(key) != entry.version])
         gone = [key for key, version in known.items() if key not in found or found[key].version != version]
-        archive = self._parts.look()  # after raw, never before: what is archived meanwhile is missed by nobody
-        changed = new or gone or archive or archive.unreadable != self._parts.unreadable()
-        if changed or unreadable != dict(self._db.execute("select key, why from unreadable")):
+        # After raw, never before: what is archived meanwhile is missed by nobody.
+        archive = self._parts.look() if look is None or look.archive else None
+        if look is not None:
+            unreadable = {key: why for key, why in told.items() if not _is_in(look, key)} | unreadable
+        changed = new or gone or (archive is not None and (archive or archive.unreadable != self._parts.unreadable()))
+        if changed or unreadable != told or not self._was_synced():
             with self._db:
                 self._db.execute("begin immediate")
-                self._parts.store(archive)
+                if archive is not None:
+                    self._parts.store(archive)
                 self._forget(gone)
                 self._add(new)
                 self._db.execute("delete from unreadable")
                 self._db.executemany("insert into unreadable values (?, ?)", unreadable.items())
+                self._db.execute("insert or ignore into turns values (1, 0)")
         return new
+
+    def _was_synced(self) -> bool:
+        """Whether everything was listed once: only then are the heads of chains known."""
+        return self._db.execute("select 1 from turns").fetchone() is not None
+
+    def _next_turn(self) -> int:
+        found = self._db.execute("update turns set turn = turn + 1 returning turn").fetchone()
+        return int(found[0]) if found else 0
+
+    def _heads(self) -> list[Head]:
+        return [Head(*row) for row in self._db.execute("select chain, last_start, last_received_at, seen_at from heads")]
+
+    def _known(self, look: Look | None) -> dict[str, str]:
+        """Key -> version of the known objects that the look lists."""
+        if look is None:
+            return {_key(chain, start): version for chain, start, version in self._db.execute("select chain, start, version from files")}
+        query = "select start, version from files where chain = ? and start > ?"
+        return {
+            _key(scope.label, start): version
+            for scope in look.scopes
+            for start, version in self._db.execute(query, (scope.label, -1 if scope.after is None else scope.after))
+        }
+
+    def _listed(self, look: Look | None) -> Iterator[Entry]:
+        if look is None:
+            yield from self._lake.list(RAW)
+            return
+
+        def listed(scope: Scope) -> list[Entry]:
+            after = None if scope.after is None else _key(scope.label, scope.after)
+            return list(self._lake.list(f"{RAW}/{scope.label}", after))
+
+        for found in together(self._lake, listed, look.scopes):
+            yield from found
 
     def _read(self, entries: Iterable[Entry]) -> tuple[list[RawFile], dict[str, str]]:
         new: list[RawFile] = []
         unreadable: dict[str, str] = {}
-        for entry in entries:
+
+        def footer(entry: Entry) -> RawFile | str | None:
             try:
-                new.append(replace(footers.read(self._lake, entry.key), size=entry.size, version=entry.version))
+                return replace(footers.read(self._lake, entry.key), size=entry.size, version=entry.version)
             except footers.Unreadable as error:
-                unreadable[entry.key] = error.why
+                return error.why
             except FileNotFoundError:  # archived and expired since the listing; the next one shows it
-                continue
+                return None
+
+        asked = list(entries)
+        for entry, found in zip(asked, together(self._lake, footer, asked), strict=True):
+            if isinstance(found, RawFile):
+                new.append(found)
+            elif found is not None:
+                unreadable[entry.key] = found
         return new, unreadable
 
     def _forget(self, keys: Iterable[str]) -> None:
@@ -110,6 +175,7 @@ class RawIndex:
             label = raw.chain.label
             row = (label, raw.start, raw.end, raw.version, raw.size, raw.to_json(), parts.covered(self._db, label, raw.start))
             self._db.execute("insert or replace into files values (?, ?, ?, ?, ?, ?, ?)", row)
+            self._db.execute(_HEAD, (label, raw.start, raw.last_received_at.isoformat() if raw.last_received_at else "", time.time()))
             slots = [(slot.isoformat(), label, raw.start, rows) for slot, rows in raw.event_slots.items()]
             self._db.executemany("insert or replace into touches values (?, ?, ?, ?)", slots)
 
@@ -208,6 +274,14 @@ def _identity(lake: Lake) -> str:
     """Tells lakes apart, also one that was deleted and made anew in the same place."""
     made = lake.stat(LAKE_JSON)
     return hashlib.sha256(f"{_SCHEMA_VERSION}|{lake.url}|{made and made.version}".encode()).hexdigest()[:12]
+
+
+def _is_in(look: Look, key: str) -> bool:
+    """Whether the look lists this key."""
+    parsed = parse_key(key)
+    return parsed is not None and any(
+        scope.label == parsed[0].label and (scope.after is None or parsed[1] > scope.after) for scope in look.scopes
+    )
 
 
 def _in_order(*found: Iterable[Source]) -> list[Source]:

@@ -21,6 +21,7 @@ from engagement.errors import PermanentError
 from engagement.lake import open_lake
 from engagement.raw import files, footers, rows
 from engagement.raw.index import RawIndex
+from engagement.raw.looking import Head, living
 from engagement.raw.names import import_chain, topic_chain
 
 HOUR = datetime(2026, 3, 11, 10, tzinfo=UTC)
@@ -288,3 +289,106 @@ def test_a_lake_made_anew_in_the_same_place_is_not_confused_with_the_old_one(tmp
     assert index.sync() == [second]
     assert list(index.touched()) == [HOUR + timedelta(hours=5)]
     index.close()
+
+
+# Looking again and again
+
+
+@pytest.fixture
+def asked(lake, monkeypatch):
+    """What is listed: prefixes of objects and of folders."""
+    found = []
+    real_list, real_folders = type(lake).list, type(lake).folders
+
+    def listed(self, prefix, after=None):
+        found.append(prefix)
+        return real_list(self, prefix, after)
+
+    def folders(self, prefix):
+        found.append(prefix)
+        return real_folders(self, prefix)
+
+    monkeypatch.setattr(type(lake), "list", listed)
+    monkeypatch.setattr(type(lake), "folders", folders)
+    return found
+
+
+def whole_round(index):
+    """Enough looks that everything had its turn."""
+    return [raw for _ in range(12) for raw in index.sync(recent=True)]
+
+
+def test_a_recent_look_sees_what_a_known_chain_has_new_at_once(index, lake):
+    put(lake, FIRST, 0, [HOUR])
+    index.sync()
+    new = put(lake, FIRST, 1, [HOUR])
+    assert index.sync(recent=True) == [new]
+    assert index.sync(recent=True) == []
+
+
+def test_the_first_look_is_at_everything_also_when_it_is_a_recent_one(index, lake):
+    first, second = put(lake, FIRST, 0, [HOUR]), put(lake, SECOND, 0, [HOUR])
+    assert index.sync(recent=True) == [first, second]
+
+
+def test_a_recent_look_costs_a_listing_a_living_chain_and_two_more_whatever_there_is(index, lake, asked):
+    for start in range(5):
+        put(lake, FIRST, start, [HOUR])
+        put(lake, SECOND, start, [HOUR])
+    index.sync()
+    for _ in range(10):
+        asked.clear()
+        index.sync(recent=True)
+        assert len(asked) <= 2 + 2
+
+
+def test_new_chains_and_topics_are_seen_within_a_round(index, lake):
+    put(lake, FIRST, 0, [HOUR])
+    index.sync()
+    chain = put(lake, SECOND, 0, [HOUR])
+    topic = put(lake, rows.Coordinates("install", "1a" * 16, 0), 0, [HOUR])
+    imported = put(lake, IMPORTED, 0, [HOUR])
+    assert {raw.key for raw in whole_round(index)} == {chain.key, topic.key, imported.key}
+
+
+def test_what_was_replaced_or_deleted_is_seen_within_a_round(index, lake):
+    first, second = put(lake, FIRST, 0, [HOUR, HOUR]), put(lake, FIRST, 2, [HOUR])
+    index.sync()
+    lake.delete(first.key)
+    lake.delete(second.key)
+    again = put(lake, FIRST, 2, [HOUR - timedelta(hours=1)])
+    assert whole_round(index) == [again]
+    assert index.files() == [again]
+    assert index.touching(HOUR) == []
+
+
+def test_an_object_that_cannot_be_read_is_tried_at_each_look_and_forgotten_at_none(index, lake):
+    put(lake, FIRST, 0, [HOUR])
+    index.sync()
+    bad = put(lake, FIRST, 1, [HOUR])
+    whole = lake.read(bad.key)
+    lake.path(bad.key).write_bytes(b"damaged")
+    for _ in range(12):
+        assert index.sync(recent=True) == []
+        assert [item.key for item in index.unreadable()] == [bad.key]
+    lake.path(bad.key).write_bytes(whole)
+    assert index.sync(recent=True) == [bad]
+    assert index.unreadable() == []
+
+
+def test_of_a_topic_made_anew_the_chain_with_the_newest_records_is_alive():
+    old, new = Head("session/1a1a1a1a-00000", 9, "2026-03-11T10", 50.0), Head("session/0b0b0b0b-00000", 0, "2026-03-11T11", 40.0)
+    done, growing = Head("import/" + "ab" * 32 + "-00000", 0, "2026", 0.0), Head("import/" + "cd" * 32 + "-00000", 0, "2026", 99_000.0)
+    assert living([old, new, done, growing], 100_000.0) == [new, growing]
+
+
+def test_two_processes_that_look_in_turns_see_the_same(index, lake, tmp_path):
+    put(lake, FIRST, 0, [HOUR])
+    index.sync()
+    other = RawIndex(lake, tmp_path / "state")
+    first = put(lake, FIRST, 1, [HOUR])
+    assert other.sync(recent=True) == [first]
+    second = put(lake, FIRST, 2, [HOUR])
+    assert index.sync(recent=True) == [second]
+    assert index.files() == other.files()
+    other.close()

@@ -1,0 +1,93 @@
+"""Which listings keep the raw index in step at the cost of what is new, not of what there is.
+
+A look lists each living chain from its last known start, and besides takes its turn in two rounds: the folders of `raw`
+and of one topic after the other (new chains); the archive and one whole chain after the other (what was replaced or
+deleted). So an object appended to a known chain is seen at once, everything else within a round. A look at everything
+lists `raw` and the archive whole. Both are safe at any time: what an index has not seen yet only waits longer, and a
+raw object that an unseen part covers is read raw until it is deleted, at the earliest a grace later (R5).
+Not here: reading footers and the database (`index`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from engagement.lake import Lake
+from engagement.lake.together import together
+from engagement.raw.names import IMPORT_TOPIC, RAW, Chain
+
+IMPORT_LIVES = 3600.0
+"""Seconds after its last new object in which an imported file's chain may grow at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """A chain as the index knows it: `last_received_at` as text, `seen_at` when its last object was new, in epoch seconds."""
+
+    label: str
+    last_start: int
+    last_received_at: str
+    seen_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """Objects of one chain that are listed: those behind `after`, all where it is None."""
+
+    label: str
+    after: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What to list."""
+
+    scopes: Sequence[Scope]
+    archive: bool
+
+
+def recent(lake: Lake, heads: Iterable[Head], turn: int, now: float) -> Look:
+    """The look of this turn: a listing of each living chain, one of folders, and one of a whole chain or the archive.
+
+    New chains are then listed whole.
+    """
+    known = {head.label: head for head in heads}
+    scopes = {head.label: Scope(head.label, head.last_start) for head in living(known.values(), now)}
+    topics = sorted({Chain.parse(label).topic for label in known})
+    scopes |= {label: Scope(label) for label in _chains(lake, topics, turn) if label not in known}
+    whole = [None, *sorted(known)][turn % (1 + len(known))]
+    if whole is not None:
+        scopes[whole] = Scope(whole)
+    return Look(list(scopes.values()), archive=whole is None)
+
+
+def _chains(lake: Lake, topics: Sequence[str], turn: int) -> list[str]:
+    """Labels in the folder whose turn it is: of one known topic, or of all topics that are not known yet."""
+    topic = ["", *topics][turn % (1 + len(topics))]
+    found = [topic] if topic else sorted(set(lake.folders(RAW)) - set(topics))
+    named = together(lake, lambda topic: [f"{topic}/{name}" for name in lake.folders(f"{RAW}/{topic}")], found)
+    return [label for labels in named for label in labels if _is_chain(label)]
+
+
+def living(heads: Iterable[Head], now: float) -> list[Head]:
+    """The chains that may grow: of each topic partition the one with the newest record, of imports those that grew just now."""
+    newest: dict[object, Head] = {}
+    for head in heads:
+        chain = Chain.parse(head.label)
+        place: object = (chain.topic, chain.partition)
+        if chain.topic == IMPORT_TOPIC:
+            if now - head.seen_at > IMPORT_LIVES:
+                continue
+            place = head.label
+        best = newest.get(place)
+        if best is None or (head.last_received_at, head.seen_at) > (best.last_received_at, best.seen_at):
+            newest[place] = head
+    return list(newest.values())
+
+
+def _is_chain(label: str) -> bool:
+    try:
+        return Chain.parse(label).label == label
+    except ValueError:
+        return False
