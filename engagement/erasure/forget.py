@@ -181,7 +181,7 @@ class _Run:
             is_final = tables.is_final(context, now)
             due = {slot for slot, number in touched.items() if not is_final(slot) and self._is_older(context, slot, number)}
             for _ in range(ROUNDS):
-                tables.make_again(context, self.people, due, lambda key, rows: self._touched(key, "rebuilt", rows))
+                tables.make_again(context, self.people, due, lambda key, rows: self._touched(key, "rebuilt", rows), self.step)
                 self.step("units made")
                 rested = tables.catch_up(context, due, lambda what: self.progress(what, 0, 0))
                 self.step("caught up")

@@ -38,7 +38,9 @@ def is_final(context: TableContext, now: datetime) -> Callable[[datetime], bool]
     return lambda slot: first is not None and slot.astimezone(UTC).date() < first
 
 
-def make_again(context: TableContext, people: People, slots: Iterable[datetime], tell: Tell) -> None:
+def make_again(
+    context: TableContext, people: People, slots: Iterable[datetime], tell: Tell, step: Callable[[str], None] = lambda _: None
+) -> None:
     """Every table of these slots of open days, without them; raises what the builders raise."""
     wanted = sorted(slots)
     if not wanted:
@@ -53,6 +55,7 @@ def make_again(context: TableContext, people: People, slots: Iterable[datetime],
     for outcome in bulk.required(events.rebuild(context, again)).values():
         tell(outcome.key, 0)
     for table in (fragments, activity, sessions):
+        step("a table made")
         for outcome in bulk.required(table.rebuild(context, wanted)).values():
             if outcome.published:
                 tell(outcome.key, 0)

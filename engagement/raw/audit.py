@@ -76,6 +76,7 @@ def examine(
     `reached` is the end of the records that tables were made from: a chain that ends before lost its last objects.
     """
     coverage = Coverage.of(item.link for item in ranges)
+    files = [raw for raw in files if not raw.sealed]  # a seal only takes a name
     seen = [raw for raw in files if not coverage.holds(raw.start)]
     dark = [item for item in unreadable if not coverage.holds(item.start)]
     is_import = Chain.parse(label).topic == IMPORT_TOPIC

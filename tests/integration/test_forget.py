@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import json
+import shutil
+from dataclasses import replace
 from datetime import timedelta
 
 import erasure_world as world
+import lake_helpers
 import pyarrow.parquet as pq
 import pytest
 
+from engagement.contract import TimeWindow
 from engagement.erasure.forget import forget
-from engagement.lake import open_lake
-from engagement.raw import archive, audit
+from engagement.lake import AlreadyExists, open_lake
+from engagement.raw import archive, audit, compaction, erasures, files, rows
 from engagement.raw.index import RawIndex
-from engagement.tables import refresh, waits
+from engagement.raw.names import topic_chain
+from engagement.tables import bulk, events, refresh, waits
 from engagement.tables.context import open_tables
 
 
@@ -79,11 +85,13 @@ def raw_rows(settings):
     return [row for entry in lake.list("raw") for row in pq.read_table(lake.path(entry.key)).to_pylist()]
 
 
-def bytes_left(settings, user):
+def bytes_left(settings, user, skip=()):
     """Objects in whose rows the user's name stands, by reading everything as text."""
     lake, _ = open_lake(settings)
     found = []
     for entry in lake.list(""):
+        if entry.key in skip:
+            continue
         text = repr(pq.read_table(lake.path(entry.key)).to_pylist()) if entry.key.endswith(".parquet") else repr(lake.read(entry.key))
         if user in text.replace(f"{user}a", ""):
             found.append(entry.key)
@@ -144,3 +152,228 @@ def test_it_reaches_into_archive_parts(tmp_path, after_forget):
         assert not waits.compute(context)
         refresh.days(context, [world.START.date() + timedelta(days=number) for number in range(3)], rebuild=True)
     assert world.tables(settings) == world.tables(twin), "made again from the archive alone"
+
+
+class Killed(Exception):
+    pass
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    """One hour of ann and ben, one object archived, one not; the folder, and its tables once ann is forgotten."""
+    folder = tmp_path_factory.mktemp("small")
+    sent = [world.event(user, world.START + timedelta(minutes=9 * place), place) for place, user in enumerate(["ann", "ben"] * 3)]
+    settings = made(folder / "base", sent[:4])
+    archived(settings)
+    with open_tables(settings) as context:
+        world.write(context, [*sent[4:], world.Sent(b"ann", b"{")])
+        refresh.until_nothing_waits(context)
+    erased_ = copied(folder / "base", folder / "erased")
+    points: list[str] = []
+    assert erase(erased_, "ann", step=points.append).done
+    return folder / "base", world.tables(erased_), points
+
+
+def copied(base, folder):
+    shutil.copytree(base, folder)
+    return world.settings_of(folder)
+
+
+def test_killed_at_any_point_it_finishes_when_run_again(tmp_path, small):
+    base, expected, points = small
+    assert {"listed", "fenced", "rewritten", "log cleared", "marked", "a table made", "units made", "caught up"} <= set(points)
+    for place in range(len(points)):
+        settings = copied(base, tmp_path / str(place))
+        left = iter(range(place))
+
+        def step(_point, left=left):
+            if next(left, None) is None:
+                raise Killed
+
+        with pytest.raises(Killed):
+            erase(settings, "ann", step=step)
+        assert erase(settings, "ann").done
+        assert bytes_left(settings, "ann") == []
+        with open_tables(settings) as context:
+            assert not waits.compute(context)
+        assert world.tables(settings) == expected, points[place]
+
+
+def test_a_dry_run_changes_nothing_and_says_where_they_stand(tmp_path, small):
+    settings = copied(small[0], tmp_path / "dry")
+    lake, _ = open_lake(settings)
+    before = [*lake.list("")]
+    report = erase(settings, "ann", dry_run=True)
+    assert [*lake.list("")] == before
+    assert {item.key.split("/")[0] for item in report.objects} == {"raw", "archive", "processed"}
+    assert not report.done
+
+
+def test_a_refresh_that_read_before_cannot_bring_the_user_back(tmp_path, small, monkeypatch):
+    """It is about to publish rows that it read before the erasure, of an object that is older too."""
+    settings = copied(small[0], tmp_path / "lake")
+    publish = bulk._Writers.publish
+    once = iter([True])
+
+    def late(writers, slot, old, candidate):
+        if next(once, False):
+            assert erase(settings, "ann").done
+        publish(writers, slot, old, candidate)
+
+    monkeypatch.setattr(bulk._Writers, "publish", late)
+    with open_tables(settings) as context:
+        events.rebuild(context, [world.START])
+        refresh.until_nothing_waits(context)
+    assert bytes_left(settings, "ann") == []
+    assert world.tables(settings) == small[1]
+
+
+def test_a_refresh_of_an_hour_that_has_no_object_yet_cannot_bring_the_user_back(tmp_path, monkeypatch):
+    settings = world.settings_of(tmp_path)
+    with open_tables(settings) as context:
+        world.write(context, [world.event("ann", world.START, 1)])
+    publish = bulk._Writers.publish
+    once = iter([True])
+
+    def late(writers, slot, old, candidate):
+        if next(once, False):
+            assert erase(settings, "ann").done
+        publish(writers, slot, old, candidate)
+
+    monkeypatch.setattr(bulk._Writers, "publish", late)
+    with open_tables(settings) as context:
+        events.rebuild(context, [world.START])
+        refresh.until_nothing_waits(context)
+    assert bytes_left(settings, "ann") == []
+    assert world.tables(settings)["events"] == []
+
+
+def test_an_archive_writer_that_read_before_loses_its_claim(tmp_path, small, monkeypatch):
+    settings = copied(small[0], tmp_path / "lake")
+    compact = compaction.compact
+    once = iter([True])
+
+    def late(*arguments):
+        part = compact(*arguments)
+        if next(once, False):
+            assert erase(settings, "ann").done
+        return part
+
+    monkeypatch.setattr(compaction, "compact", late)
+    report = archived(settings)
+    assert report.parts, "it looked again and took what is there now"
+    assert bytes_left(settings, "ann") == []
+    assert findings(open_lake(settings)[0]) == []
+
+
+def test_a_flush_that_was_begun_before_is_awaited(tmp_path, small):
+    """Records in the log that the lake has not: a consumer may hold them, read under the old list."""
+    settings = copied(small[0], tmp_path / "lake")
+    lake, _ = open_lake(settings)
+    chain = topic_chain("session", world.TOPIC_ID, 0)
+    end = files.last_link(lake, chain).end
+    broker = Broker(ends={("session", 0): end + 1})
+    report = erase(settings, "ann", broker=broker)
+    assert not report.done
+    assert "1 records of the log are not in the lake" in report.pending[0]
+    assert bytes_left(settings, "ann") == [], "what is there goes at once"
+    assert not erase(settings, "ann", broker=broker).done, "and the next run waits as well"
+    flush(settings, chain, [world.event("ann", world.START, 50)])
+    assert bytes_left(settings, "ann") == []
+    with open_tables(settings) as context:
+        assert context.index.sync() or True
+        assert [raw.rejects for raw in context.index.files() if raw.start == end] == [{"erased": 1}]
+    assert erase(settings, "ann", broker=broker).done
+    assert erase(settings, "ann", broker=Broker(ends={("session", 0): end + 9})).done, "one flush is enough"
+
+
+def test_a_flush_of_the_old_list_that_came_in_between_is_erased(tmp_path, small):
+    settings = copied(small[0], tmp_path / "lake")
+    lake, _ = open_lake(settings)
+    chain = topic_chain("session", world.TOPIC_ID, 0)
+    broker = Broker(ends={("session", 0): files.last_link(lake, chain).end + 2})
+    assert not erase(settings, "ann", broker=broker).done
+    with open_tables(settings) as context:
+        world.write(context, [world.event("ann", world.START, 50)])
+    assert not erase(settings, "ann", broker=broker).done, "it was begun under the old list: another one may be"
+    assert bytes_left(settings, "ann") == []
+    flush(settings, chain, [world.event("ben", world.START, 51)])
+    assert erase(settings, "ann", broker=broker).done
+
+
+def flush(settings, chain, sent):
+    """A flush as the consumer makes it: the list is read, then the claim is made."""
+    lake, format_ = open_lake(settings)
+    start = files.last_link(lake, chain).end
+    window = TimeWindow.of(format_.history_start, 10**9, None)
+    made_ = [rows.Record(start + place, world.START + timedelta(days=3), item.key, item.value) for place, item in enumerate(sent)]
+    batch = rows.build(rows.Coordinates(chain.topic, world.TOPIC_ID, chain.partition), made_, window, format_.slot_minutes)
+    files.write(lake, chain, start, start + len(sent), batch, erasures=erasures.read(lake, settings.hash_keys))
+
+
+def test_the_chain_of_a_topic_that_is_gone_is_sealed(tmp_path, small):
+    settings = copied(small[0], tmp_path / "lake")
+    with open_tables(settings) as context:
+        world.write(context, [world.event("ann", world.START, 60)], topic_id="0d" * 16)
+    lake, _ = open_lake(settings)
+    old = topic_chain("session", "0d" * 16, 0)
+    report = erase(settings, "ann")
+    assert report.done
+    assert [item.key for item in report.objects if item.action == "sealed"] == [old.key(1)]
+    with pytest.raises(AlreadyExists):
+        files.write_gap(lake, old, 1, 2)
+    assert findings(lake) == []
+    assert erase(settings, "ann").objects == []
+
+
+def test_another_cluster_is_not_believed(tmp_path, small):
+    settings = copied(small[0], tmp_path / "lake")
+    report = erase(settings, "ann", broker=Broker(topic_id="77" * 16))
+    assert not report.done
+    assert "is it the lake's broker?" in report.pending[0]
+    assert not any(item.action == "sealed" for item in report.objects)
+
+
+def test_names_in_other_users_records_go_and_the_records_stay(tmp_path):
+    settings = world.settings_of(tmp_path)
+    mention = world.event("ben", world.START, 1, properties={"screen": "home", "friends": ["ann", "anna"]})
+    headed = replace(world.event("ben", world.START, 2), headers=(("for", b"ann"), ("other", b"x")))
+    longer = replace(world.event("ben", world.START, 3, properties={"screen": "annex of ann"}), headers=(("for", b"ann-2"),))
+    bad = [world.Sent(b"ben", b'{"to": ann, "x'), world.Sent(b"ben", b'{"to": anna, "x')]
+    with open_tables(settings) as context:
+        world.write(context, [mention, headed, longer, *bad])
+        refresh.until_nothing_waits(context)
+    report = erase(settings, "ann")
+    assert report.done
+    found = lake_helpers.table(settings, "SELECT properties, screen FROM events ORDER BY event_id")
+    assert [json.loads(row["properties"]) for row in found] == [
+        {"screen": "home", "friends": ["erased", "anna"]}, {"screen": "s2"}, {"screen": "annex of ann"},
+    ]  # fmt: skip
+    by_offset = {row["kafka_offset"]: row for row in raw_rows(settings)}
+    assert [by_offset[place]["headers"] for place in range(3)] == [[], None, [{"name": "for", "value": b"ann-2"}]]
+    assert [by_offset[place]["reject_reason"] for place in (3, 4)] == ["erased", "bad_json"]
+
+
+def test_an_object_that_cannot_be_read_is_named_and_the_rest_is_erased(tmp_path, small):
+    settings = copied(small[0], tmp_path / "lake")
+    lake, _ = open_lake(settings)
+    (lake.root / "processed" / "notes.parquet").write_bytes(b"PAR1 ann")
+    (lake.root / "readme.txt").write_text("ask ann about it")
+    report = erase(settings, "ann")
+    assert not report.done
+    assert set(report.left) == {"processed/notes.parquet", "readme.txt"}
+    assert bytes_left(settings, "ann", skip=report.left) == []
+
+
+def test_without_the_key_nothing_is_done(tmp_path, small):
+    settings = replace(copied(small[0], tmp_path / "lake"), hash_key="")
+    with pytest.raises(erasures.KeyMissing, match="ENGAGEMENT_HASH_KEY is not set"):
+        erase(settings, "ann")
+    assert erasures.length(open_lake(settings)[0]) == 0
+
+
+def test_many_users_in_one_pass(tmp_path, small):
+    settings = copied(small[0], tmp_path / "lake")
+    assert erase(settings, "ann", "ben", "nobody", "né/e", 'q"q', *(f"user-{number}" for number in range(50))).done
+    assert world.tables(settings)["events"] == []
+    assert bytes_left(settings, "ann") == bytes_left(settings, "ben") == []
