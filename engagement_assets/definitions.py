@@ -8,7 +8,7 @@ from dagster import Definitions, definitions, in_process_executor
 
 from engagement.lake import open_lake
 from engagement.tables import declared
-from engagement_assets import catalog, checks, engagement, events, jobs, maintenance, partitions, raw, schedules, sessions
+from engagement_assets import archive, catalog, checks, engagement, events, jobs, maintenance, partitions, raw, schedules, sessions
 from engagement_assets.common import with_columns
 from resources.tables import Tables
 from sensors.arrivals import arrivals_sensor
@@ -21,7 +21,7 @@ def build_definitions(history_start: date, tables: Tables) -> Definitions:
     model = declared.load(tables.settings())
     table_assets = [*events.assets(cut), *sessions.assets(cut), *engagement.assets(cut)]
     return Definitions(
-        assets=[*raw.specs(cut), *(with_columns(asset, model) for asset in table_assets), *catalog.assets()],
+        assets=[*raw.specs(cut), *archive.specs(cut), *(with_columns(asset, model) for asset in table_assets), *catalog.assets()],
         asset_checks=[*raw.checks(), *checks.checks(cut)],
         jobs=[*refresh_jobs, audit_job, maintain_job],
         schedules=[*schedules.schedules(audit_job), maintenance.schedule(maintain_job)],

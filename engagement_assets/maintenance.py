@@ -23,6 +23,7 @@ from dagster import (
 
 from engagement.maintenance.report import Tell
 from engagement.maintenance.run import Result, maintain_opened
+from engagement_assets import archive
 from resources import tags
 from resources.tables import Tables
 
@@ -42,6 +43,8 @@ def maintain_job() -> JobDefinition:
     def maintain_lake(context: OpExecutionContext, tables: Tables) -> None:
         os.nice(10)  # upkeep yields to the live path
         result = maintain_opened(tables.context, datetime.now(UTC), tell=_logged(context))
+        for written in archive.materializations(result.parts):
+            context.log_event(written)
         found = metadata(result)
         if result.problems:
             raise Failure("; ".join(result.problems), metadata=found, allow_retries=False)

@@ -169,6 +169,10 @@ def test_the_job_does_the_same_and_says_so_in_its_metadata(job):
     assert (found["archive_objects"].value, found["retention_objects"].value, found["sweep_bytes"].value) == (2, 1, 4)
     assert "write archive/session/" in found["archive_what"].value
     assert {record.data["layer"] for record in found["layers"].records} >= {"raw", "archive", "events", "day_rows"}
+    written = [event for event in result.all_events if event.event_type_value == "ASSET_MATERIALIZATION"]
+    days = {event.partition: event.step_materialization_data.materialization.metadata for event in written}
+    assert sum(found["parts_written"].value for found in days.values()) == 2
+    assert all(found["raw_offsets"].value and found["bytes"].value > 0 for found in days.values())
 
 
 def test_the_job_fails_at_its_end_and_names_what_failed(job, monkeypatch):

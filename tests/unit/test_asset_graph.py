@@ -134,7 +134,7 @@ def test_column_schemas_follow_the_declared_model(tmp_path, defs):
 
 def test_every_asset_has_a_freshness_policy_a_description_and_a_group(graph):
     keys = graph.get_all_asset_keys()
-    assert {key.to_user_string() for key in keys} == {"raw_events", *HOURLY_ASSETS, *DAILY_ASSETS, CATALOG}
+    assert {key.to_user_string() for key in keys} == {"raw_events", "raw_archive", *HOURLY_ASSETS, *DAILY_ASSETS, CATALOG}
     for node in map(graph.get, keys):
         assert node.freshness_policy, node.key
         assert node.description, node.key
