@@ -70,7 +70,7 @@ def restore(settings: Settings, found: Iterable[tuple[str, bytes]]) -> int:
     """
     root = home(settings)
     if any(root.rglob("*.db")):
-        raise PermanentError(f"{root} has Dagster's state already, and nothing is overwritten: move it away, or use --no-state")
+        raise PermanentError(f"{root} has Dagster's state already, and nothing is overwritten: move it away, or use --only lake")
     aside = root.with_name(f"{root.name}.restoring")
     shutil.rmtree(aside, ignore_errors=True)
     count = 0

@@ -17,11 +17,18 @@ from dataclasses import dataclass
 
 from engagement.backup import dagster_home
 from engagement.backup.manifest import KEY, STATE, STATE_OF_DAGSTER, Held, Manifest
+from engagement.backup.recast import Recast, erased_also, wished
 from engagement.backup.take import bytes_of, manifest_of, place
 from engagement.errors import PermanentError
 from engagement.lake import LAKE_JSON, AlreadyExists, Entry, Lake, LakeFormat, connect
+from engagement.raw import erasures
+from engagement.raw.coverage import ARCHIVE
+from engagement.raw.names import RAW
+from engagement.raw.privacy import Policy
 from engagement.settings import Settings
 
+LAKE = "lake"
+LOG = (f"{RAW}/", f"{ARCHIVE}/")
 Progress = Callable[[str, int, int], None]
 """(what is done, bytes done, bytes in all)."""
 
@@ -38,35 +45,45 @@ class Report:
     state_files: int = 0
 
 
-def restore(settings: Settings, source: str, *, state: bool = True, dry_run: bool = False, progress: Progress = lambda *_: None) -> Report:
-    """Make the lake of these settings, and with `state` Dagster's home, from a backup. A dry run compares every byte and writes nothing.
+def restore(settings: Settings, source: str, *, only: str = "", dry_run: bool = False, progress: Progress = lambda *_: None) -> Report:
+    """Make the lake of these settings and Dagster's home from a backup, or `only` one of `lake` and `state`.
 
+    A dry run compares every byte and writes nothing.
     Raises PermanentError where there is no complete backup, where the lake or the home exists, or where an object of the
     backup is not what the manifest says; LakeUnavailable: then it goes on when it is run again.
     """
     there, lake = place(settings, source), connect(settings)
     manifest = _complete(there)
-    total = sum(held.size for held in manifest.objects.values())
+    total = sum(item.size for item in manifest.objects.values())
     work = _Work(there, lake, manifest, progress, Report(source, manifest.made_at), total)
+    held = LakeFormat.from_json(work.read(LAKE_JSON))
+    recast = work.recast = wished(settings, held)
     if dry_run:
         for key in manifest.objects:
             work.compare(key)
         return work.report
-    if state and any(dagster_home.home(settings).rglob("*.db")):
+    if only != LAKE and any(dagster_home.home(settings).rglob("*.db")):
         raise PermanentError(
-            f"{dagster_home.home(settings)} has Dagster's state already, and nothing is overwritten: move it away, or use --no-state"
+            f"{dagster_home.home(settings)} has Dagster's state already, and nothing is overwritten: move it away, or use --only lake"
         )
+    if only == STATE:
+        work.report.state_files = dagster_home.restore(settings, work.state())
+        return work.report
     with lake.lock("restore"):
-        marker = _claimed(lake, manifest)
+        marker = _claimed(lake, manifest, recast)
         for key in work.of_lake():
             work.copy(key)
-        if state:
+        if recast.policy is not None and recast.policy.keys:
+            documents = {key: work.read(key) for key in manifest.objects if key.startswith(f"{erasures.FOLDER}/")}
+            if documents:
+                erasures.ErasureList(lake, settings.hash_keys).add(erased_also(settings, held, documents))
+        if only != LAKE:
             work.report.state_files = dagster_home.restore(settings, work.state())
         with lake.replacing(LAKE_JSON):
             noted = lake.stat(LAKE_JSON)
             if lake.read(LAKE_JSON) != marker:
                 raise PermanentError(f"{lake.name(LAKE_JSON)} was written by somebody else meanwhile: is another program using this lake?")
-            lake.replace(LAKE_JSON, work.read(LAKE_JSON), noted)
+            lake.replace(LAKE_JSON, recast.format.to_json(), noted)
     return work.report
 
 
@@ -78,12 +95,15 @@ class _Work:
     progress: Progress
     report: Report
     total: int
+    recast: Recast | None = None
     _done: int = 0
 
     def of_lake(self) -> Iterator[str]:
         """Keys of the lake's objects, all but `lake.json`; the log last, so that the list of erased users is there before."""
         keys = [key for key in self.manifest.objects if not key.startswith(f"{STATE}/") and key != LAKE_JSON]
-        yield from sorted(keys, key=lambda key: (key.startswith(("raw/", "archive/")), key))
+        if self._policy is not None:
+            keys = [key for key in keys if not key.startswith("processed/")]
+        yield from sorted(keys, key=lambda key: (key.startswith(LOG), key))
 
     def state(self) -> Iterator[tuple[str, bytes]]:
         """Files of Dagster's home."""
@@ -96,13 +116,14 @@ class _Work:
         """Place an object in the lake unless it is there; objects appear whole, so the right size is the right object."""
         held = self.manifest.objects[key]
         found = self.lake.stat(key)
-        if found is not None and found.size == held.size:
+        anew = self._policy is not None and key.startswith(LOG)
+        if found is not None and (anew or found.size == held.size):
             self.report.there_already += 1
         else:
             with bytes_of(self.there, self._entry(key)) as data:
                 self._require(key, held, data)
                 try:
-                    self.lake.put_new(key, data)
+                    self.lake.put_new(key, self.recast.rewritten(key, data) if anew and self.recast else data)
                 except AlreadyExists as error:
                     raise PermanentError(
                         f"{self.lake.name(key)} is there already and is not what the backup has: name another place"
@@ -123,6 +144,10 @@ class _Work:
             raise PermanentError(f"{self.there.name(key)} is missing: the backup was changed since it was taken")
         self._require(key, self.manifest.objects[key], memoryview(data))
         return data
+
+    @property
+    def _policy(self) -> Policy | None:
+        return None if self.recast is None else self.recast.policy
 
     def _entry(self, key: str) -> Entry:
         found = self.there.stat(key)
@@ -152,9 +177,9 @@ def _complete(there: Lake) -> Manifest:
     return manifest
 
 
-def _claimed(lake: Lake, manifest: Manifest) -> bytes:
-    """Say that the lake is being restored from this backup; returns what `lake.json` says now."""
-    marker = LakeFormat.restoring(hashlib.sha256(manifest.to_json()).hexdigest())
+def _claimed(lake: Lake, manifest: Manifest, recast: Recast) -> bytes:
+    """Say that the lake is being restored from this backup, and as what; returns what `lake.json` says now."""
+    marker = LakeFormat.restoring(hashlib.sha256(manifest.to_json() + recast.format.to_json()).hexdigest())
     found = lake.read(LAKE_JSON)
     if found is None:
         stray = next((entry.key for entry in lake.list("")), None)

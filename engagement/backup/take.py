@@ -176,15 +176,8 @@ def bytes_of(lake: Lake, entry: Entry) -> Iterator[memoryview]:
     """An object's bytes, mapped and not read: a part may have a gigabyte. Raises FileNotFoundError where it is gone."""
     (path,) = lake.local([entry])
     with path.open("rb") as file:
-        if not entry.size:
-            yield memoryview(b"")
-            return
-        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
-            view = memoryview(mapped)
-            try:
-                yield view
-            finally:
-                view.release()
+        # Closed by whoever lets go of it last: a Parquet reader may still hold on to it.
+        yield memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)) if entry.size else memoryview(b"")
 
 
 def _state(work: _Work, settings: Settings) -> int:

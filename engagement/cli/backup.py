@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from dataclasses import asdict
-from typing import Annotated
+from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
@@ -57,9 +57,7 @@ def _tell(keys: list[str], why: str) -> None:
         print(f"engagement: … and {len(keys) - TOLD:,} more", file=sys.stderr)
 
 
-def restore(
-    source: str, *, state: Annotated[bool, Parameter(negative="--no-state")] = True, dry_run: Flag = False, json_: Json = False
-) -> int:
+def restore(source: str, *, only: Literal["lake", "state"] | None = None, dry_run: Flag = False, json_: Json = False) -> int:
     """Make the lake of these settings, and Dagster's state, from a backup; then `engagement refresh` makes the tables.
 
     Nothing is overwritten: there must be no lake at ENGAGEMENT_LAKE_URL and no Dagster state in ENGAGEMENT_STATE_DIR.
@@ -74,8 +72,8 @@ def restore(
     ----------
     source
         What `engagement backup` wrote.
-    state
-        Also Dagster's state: runs, materializations, sensors.
+    only
+        `lake`, or `state`: Dagster's runs, materializations and sensors, for a lake that is still there.
     dry_run
         Only compare the backup with its manifest.
     json_
@@ -86,7 +84,7 @@ def restore(
 
     settings = settings_module.load()
     with progress_bar() as progress:
-        report = run(settings, source, state=state, dry_run=dry_run, progress=progress)
+        report = run(settings, source, only=only or "", dry_run=dry_run, progress=progress)
     if json_:
         print(json.dumps({"dry_run": dry_run} | asdict(report)))
     elif dry_run:

@@ -148,6 +148,11 @@ def hashed(key: bytes, user_id: str) -> str:
     return hmac.digest(key, user_id.encode("utf-8", "surrogatepass"), "sha256").hex()
 
 
+def check_of(key: bytes) -> str:
+    """What stands in an object of the list to tell that it was made with this key."""
+    return hashed(key, _CHECK.decode())
+
+
 class ErasureList:
     """The list of a lake; each object is read once. Keep it for the life of a process."""
 

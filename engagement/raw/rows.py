@@ -195,7 +195,7 @@ class Rows:
             "kafka_partition": pa.repeat(pa.scalar(where.partition, pa.int32()), count),
             "kafka_offset": pa.array(records.offsets, pa.int64()),
             "received_at": pa.array(received, pa.timestamp("us", tz="UTC")),
-            "headers": _headers(policy.headers(records.headers)),
+            "headers": header_array(policy.headers(records.headers)),
             **policy.columns(decoded.columns),
             "reject_reason": _sparse(count, decoded.reasons, pa.string()),
             "payload": _sparse(count, {place: policy.bytes(records.values[place]) for place in rejected}, pa.binary()),
@@ -238,7 +238,8 @@ def _oddities(records: Records, columns: dict[str, pa.Array], ages: np.ndarray, 
     return {name: count for name, count in found.items() if count}
 
 
-def _headers(held: list[Headers | None]) -> pa.Array:
+def header_array(held: list[Headers | None]) -> pa.Array:
+    """The column of headers."""
     import numpy as np
     import pyarrow as pa
 

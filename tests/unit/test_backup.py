@@ -236,4 +236,4 @@ def test_a_home_with_runs_is_not_overwritten(settings, tmp_path):
     with pytest.raises(PermanentError, match="has Dagster's state already"):
         restore(target, str(tmp_path / "backup"))
     assert not target.lake_path.exists()
-    assert restore(target, str(tmp_path / "backup"), state=False).state_files == 0
+    assert restore(target, str(tmp_path / "backup"), only="lake").state_files == 0
