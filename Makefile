@@ -46,6 +46,7 @@ bench: setup  ## measurements quoted in the docs; prints them with machine and d
 	@$(PY) bench/backfill.py
 	@$(PY) bench/queries.py
 	@$(PY) bench/law.py
+	@$(PY) bench/erasure.py
 	@$(PY) bench/import_history.py
 	@$(PY) bench/latency.py
 	@$(PY) bench/ingest.py

@@ -138,3 +138,11 @@ def _choice(places: np.ndarray, values: tuple[str, ...] | list[str]) -> pa.Array
     import pyarrow as pa
 
     return pa.array(values, pa.string()).take(pa.array(places))
+
+
+def user_id(number: int) -> str:
+    """The id of a user by number; each is active on every day."""
+    import numpy as np
+
+    found: str = _uuids(_spread(np.array([number])))[0].as_py()
+    return found
