@@ -21,6 +21,6 @@ def assets(partitions: Partitions) -> list[AssetsDefinition]:
         description="Fragments of one owner joined wherever the gap is at most 30 minutes. By event hour of the start.",
     )
     def sessions_asset(context: AssetExecutionContext, tables: Tables) -> None:
-        by_slot(context, tables, sessions.refresh, sessions.rebuild)
+        by_slot(context, tables, sessions.refresh_all)
 
     return [sessions_asset]

@@ -3,9 +3,7 @@
 Nothing untouched is rebuilt, so these sets are compared for equality. Allowed besides objects whose rows change:
 
 - events, fragments and user activity of a slot that only copies touch: their footers say that the copies were counted;
-- a session object of a slot that has its first events, though no session starts there;
-- sessions that differ only between two slots of one refresh, e.g. joined by the first and cut off again by the second,
-  which makes a day automated. Slots are taken up in the order of time; `passing` holds what changed on the way.
+- a session object of a slot that has its first events, though no session starts there.
 """
 
 from __future__ import annotations
@@ -23,23 +21,22 @@ UNITS = {"app_events": "events", "session_fragments": "fragments", "user_activit
 
 @dataclass(frozen=True)
 class Dirty:
-    """Slots whose raw rows are new, slots whose sessions change (for good, or in passing), slots that are new."""
+    """Slots whose raw rows are new, slots whose sessions change, slots that are new."""
 
     touched: frozenset[datetime]
     sessions: frozenset[datetime]
-    passing: frozenset[datetime]
     new: frozenset[datetime]
 
     @property
     def hours(self) -> set[datetime]:
         """Hours that have to be asked for: they hold new raw rows or a session that changes."""
-        return {slot.replace(minute=0) for slot in self.touched | self.sessions | self.passing}
+        return {slot.replace(minute=0) for slot in self.touched | self.sessions}
 
     @property
     def units(self) -> set[tuple[str, object]]:
         """(unit's table, its slot or day) of every object to be replaced."""
         of_slots = {(table, slot) for table in ("events", "fragments", "activity") for slot in self.touched}
-        of_slots |= {("sessions", slot) for slot in self.sessions | self.passing | self.new}
+        of_slots |= {("sessions", slot) for slot in self.sessions | self.new}
         return of_slots | {(kind, slot.date()) for kind in ("hour rows", "day rows") for _, slot in of_slots}
 
 
@@ -54,15 +51,9 @@ def dirty(before: list[RawEvent], arrived: list[RawEvent], slot_minutes: int = 6
         return found
 
     touched = frozenset(slot_of[row.event_time] for row in arrived)
-    rows, first = list(before), started(before)
-    now, passing = first, set()
-    for slot in sorted(touched):
-        rows += [row for row in arrived if slot_of[row.event_time] == slot]
-        now, past = started(rows), now
-        passing |= _differing(past, now)
     known = {slot_of[row.event_time] for row in before}
-    sessions = _differing(first, now)
-    return Dirty(touched, frozenset(sessions), frozenset(passing - sessions), touched - known)
+    sessions = _differing(started(before), started([*before, *arrived]))
+    return Dirty(touched, frozenset(sessions), touched - known)
 
 
 def replaced(before: Mapping[str, str], after: Mapping[str, str]) -> set[tuple[str, object]]:

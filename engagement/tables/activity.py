@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from engagement.lake import Entry
@@ -20,18 +21,18 @@ def refresh(context: TableContext, slot: datetime, *, rebuild: bool = False) -> 
     events = context.lake.stat(units.slot_key(units.EVENTS, slot))
 
     def build(old: Entry | None) -> Candidate | None:
-        facts = context.footers.of(old)
-        if events is None or (not rebuild and facts.get("events") == events.version and not context.is_outdated(facts)):
+        if events is None or (not rebuild and _same_inputs(context, events, old)):
             return None
         return candidates(context, {slot: events})[slot]
 
     return publish(context.lake, units.slot_key(units.ACTIVITY, slot), build)
 
 
-def rebuild(context: TableContext, slots: Sequence[datetime]) -> bulk.Results:
-    """Make these slots anew from their events objects, many by one query; slots without one are left."""
+def refresh_all(context: TableContext, slots: Sequence[datetime], *, rebuild: bool = False) -> bulk.Results:
+    """Bring these slots up to their events objects, many by one query; slots without one, or of the same one, are left."""
     notes = bulk.note(context, units.ACTIVITY, slots)
-    events = {slot: entry for slot, entry in bulk.note(context, units.EVENTS, slots).items() if entry}
+    found = bulk.note(context, units.EVENTS, slots)
+    events = {slot: entry for slot, entry in found.items() if entry and (rebuild or not _same_inputs(context, entry, notes[slot]))}
     weight = {slot: int(context.footers.of(entry)["rows"]) for slot, entry in events.items()}
 
     def make(batch: Sequence[datetime]) -> dict[datetime, Candidate]:
@@ -39,7 +40,17 @@ def rebuild(context: TableContext, slots: Sequence[datetime]) -> bulk.Results:
         return candidates(context, found) if found else {}
 
     batches = bulk.batches_of(slots, weight, ROWS_AT_ONCE)
-    return bulk.rebuild(context, units.ACTIVITY, batches, notes, make, lambda slot: refresh(context, slot, rebuild=True))
+    return bulk.make_all(context, units.ACTIVITY, batches, notes, make, partial(refresh, context, rebuild=rebuild))
+
+
+def rebuild(context: TableContext, slots: Sequence[datetime]) -> bulk.Results:
+    """Make these slots anew from their events objects, many by one query; slots without one are left."""
+    return refresh_all(context, slots, rebuild=True)
+
+
+def _same_inputs(context: TableContext, events: Entry, old: Entry | None) -> bool:
+    facts = context.footers.of(old)
+    return facts.get("events") == events.version and not context.is_outdated(facts)
 
 
 def candidates(context: TableContext, events: Mapping[datetime, Entry]) -> dict[datetime, Candidate]:

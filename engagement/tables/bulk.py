@@ -1,4 +1,4 @@
-"""Many units in one pass: what a rebuild of whole days is made of. Which rows, the tables' own modules say.
+"""Many units in one pass: what refreshes and rebuilds are made of. Which rows, the tables' own modules say.
 
 A pass notes what lies under each key, makes the candidates of a batch of slots by one query, has the gates judge
 each, and publishes them in threads (compression and fsync wait for no interpreter lock). A unit that a gate holds, that
@@ -31,7 +31,7 @@ Results = dict[datetime, Outcome | Exception]
 """Slot -> what became of it. An exception is this slot's alone."""
 
 
-def rebuild(
+def make_all(
     context: TableContext,
     table: str,
     batches: Iterable[Sequence[datetime]],

@@ -6,8 +6,10 @@ Both give the same rows in the same order (R10), because the earliest copy wins 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from engagement.lake import Entry
@@ -22,82 +24,115 @@ if TYPE_CHECKING:
 ORDER = ("event_time", "turn")
 """Columns that sort the SQL's rows as (event_time, event_id), the total order of an object."""
 ROWS_AT_ONCE = 1_000_000
-"""Raw rows that a rebuild holds at once, whole: about 1 GiB with all that is made of them."""
+"""Rows that one query makes events of, whole: about 1 GiB with all that is made of them."""
+ROWS_KEPT = 200_000
+"""Raw rows up to which their many small objects are opened once, and not once for each step of the query."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Input:
+    """What a slot is made from: sources to read, those in the same objects to leave out, and the object that stands, with its footer."""
+
+    lacking: arrivals.Lacking
+    old: Entry | None
+    facts: Mapping[str, Any]
+
+    @property
+    def rows(self) -> int:
+        """Rows to be added to the footer's own."""
+        return int(self.facts.get("rows", 0))
 
 
 def refresh(context: TableContext, slot: datetime, *, rebuild: bool = False) -> Outcome:
     """Bring one slot of events up to all raw rows of it; raises as `objects.publish`."""
-    key = units.slot_key(units.EVENTS, slot)
 
     def build(old: Entry | None) -> Candidate | None:
-        facts = context.footers.of(old)
-        again = rebuild or context.is_outdated(facts) or facts.get("reference") != engine.reference_version()
-        covered: dict[str, int] = {} if again else facts["offsets"]
-        candidate = arrivals.looking_again(lambda: made(old, facts, covered, again=again))
+        candidate = arrivals.looking_again(lambda: made(old))
         if candidate is not None:
-            context.judge(context, units.EVENTS, candidate)
+            context.judge(context, units.EVENTS, replace(candidate, hour=units.floor_hour(slot)))
         return candidate
 
-    def made(old: Entry | None, facts: dict[str, Any], covered: dict[str, int], *, again: bool) -> Candidate | None:
+    def made(old: Entry | None) -> Candidate | None:
         context.index.sync()
-        found = arrivals.lacking(context.index.touching(slot), slot, covered, facts.get("rows_in", 0))
-        if not found.new:
-            return None
-        again = again or found.again
-        return _candidate(context, slot, found, None if again else old, {} if again else facts)
+        found = _input(context, slot, old, context.index.touching(slot), rebuild=rebuild)
+        return _candidates(context, {slot: found})[slot] if found else None
 
-    return publish(context.lake, key, build)
+    return publish(context.lake, units.slot_key(units.EVENTS, slot), build)
 
 
-def rebuild(context: TableContext, slots: Sequence[datetime]) -> bulk.Results:
-    """Make these slots from raw alone, many in one pass; slots without raw rows are left as they are.
+def refresh_all(context: TableContext, slots: Sequence[datetime], *, rebuild: bool = False) -> bulk.Results:
+    """Bring these slots up to all raw rows of them, many by one query; slots that lack none are left as they are.
 
     A raw object that holds many hours, as imports do, is read once a batch and not once an hour.
     """
     notes = bulk.note(context, units.EVENTS, slots)
     context.index.sync()
-    touching = {slot: found for slot, found in context.index.touching_each(slots).items() if found}
-    weight = {slot: sum(raw.event_slots[slot] for raw in found) for slot, found in touching.items()}
+    looked = {
+        slot: _input(context, slot, notes[slot], found, rebuild=rebuild) for slot, found in context.index.touching_each(slots).items()
+    }
+    inputs = {slot: found for slot, found in looked.items() if found}
 
     def make(batch: Sequence[datetime]) -> dict[datetime, Candidate]:
-        found = {slot: touching[slot] for slot in batch if slot in touching}
-        return _from_raw(context, found) if found else {}
+        found = {slot: inputs[slot] for slot in batch if slot in inputs}
+        return _candidates(context, found) if found else {}
 
-    batches = bulk.batches_of(slots, weight, ROWS_AT_ONCE)
-    return bulk.rebuild(context, units.EVENTS, batches, notes, make, lambda slot: refresh(context, slot, rebuild=True))
-
-
-def _candidate(context: TableContext, slot: datetime, lacking: arrivals.Lacking, old: Entry | None, facts: dict[str, Any]) -> Candidate:
-    _open_inputs(context, arrivals.relation(context, lacking.new, lacking.known), old, slot, slot + context.slot_length)
-    known = int(facts.get("rows", 0))
-    table = context.typed(context.rows(context.sql("events"), {}).sort_by([(name, "ascending") for name in ORDER]), units.EVENTS)
-    counted = _counted(context).get(slot, {})
-    arrivals.require_unchanged(context, lacking.new)
-    return Candidate(table, _facts(context, slot, lacking.new, table, counted, known, facts))
+    one = partial(refresh, context, rebuild=rebuild)
+    return bulk.make_all(context, units.EVENTS, _batches(slots, inputs), notes, make, one)
 
 
-def _from_raw(context: TableContext, touching: Mapping[datetime, list[Source]]) -> dict[datetime, Candidate]:
-    sources = sorted((source for found in touching.values() for source in found), key=lambda source: source.key)
-    _open_inputs(context, arrivals.relation(context, sources), None, min(touching), max(touching) + context.slot_length)
+def rebuild(context: TableContext, slots: Sequence[datetime]) -> bulk.Results:
+    """Make these slots from raw alone, many by one query; slots without raw rows are left as they are."""
+    return refresh_all(context, slots, rebuild=True)
+
+
+def _input(context: TableContext, slot: datetime, old: Entry | None, touching: Sequence[Source], *, rebuild: bool) -> _Input | None:
+    """What a slot is to be made from; None where it lacks nothing."""
+    facts = context.footers.of(old)
+    again = rebuild or context.is_outdated(facts) or facts.get("reference") != engine.reference_version()
+    covered: dict[str, int] = {} if again else facts["offsets"]
+    lacking = arrivals.lacking(touching, slot, covered, facts.get("rows_in", 0))
+    if not lacking.new:
+        return None
+    return _Input(lacking, None, {}) if again or lacking.again else _Input(lacking, old, facts)
+
+
+def _batches(slots: Sequence[datetime], inputs: Mapping[datetime, _Input]) -> list[list[datetime]]:
+    """The slots in batches that one query makes. A slot to which an object that is read for another brings nothing new stands alone."""
+    read = {source.key for found in inputs.values() for source in found.lacking.new}
+    alone = {slot for slot, found in inputs.items() if any(source.key in read for source in found.lacking.known)}
+    weight = {slot: found.rows + sum(raw.event_slots[slot] for raw in found.lacking.new) for slot, found in inputs.items()}
+    return bulk.batches_of([slot for slot in slots if slot not in alone], weight, ROWS_AT_ONCE) + [[slot] for slot in sorted(alone)]
+
+
+def _candidates(context: TableContext, inputs: Mapping[datetime, _Input]) -> dict[datetime, Candidate]:
+    """Events of these slots, by one query."""
+    sources = sorted((source for found in inputs.values() for source in found.lacking.new), key=lambda source: source.key)
+    left_out = [source for found in inputs.values() for source in found.lacking.known]
+    rows = sum(raw.event_slots[slot] for slot, found in inputs.items() for raw in found.lacking.new)
+    standing = [found.old for found in inputs.values()]
+    _open_inputs(context, arrivals.relation(context, sources, left_out), standing, inputs, kept=rows <= ROWS_KEPT)
     query = f"SELECT epoch_us(event_time) // CAST($slot_us AS BIGINT) AS slot, * FROM ({context.sql('events')})"
     found = slices.cut_unsorted(context.rows(query, {"slot_us": context.slot_us}), "slot", ORDER)
     counted = _counted(context)
     arrivals.require_unchanged(context, sources)
-    tables = {slot: context.typed(found.get(slices.number_of(slot, context.format.slot_minutes)), units.EVENTS) for slot in touching}
-    return {
-        slot: Candidate(tables[slot], _facts(context, slot, raw, tables[slot], counted.get(slot, {}), 0, {}))
-        for slot, raw in touching.items()
-    }
+    made = {}
+    for slot, item in inputs.items():
+        table = context.typed(found.get(slices.number_of(slot, context.format.slot_minutes)), units.EVENTS)
+        made[slot] = Candidate(table, {**context.made_by, **_facts(slot, item, table, counted.get(slot, {}))})
+    return made
 
 
-def _open_inputs(context: TableContext, raw: str, old: Entry | None, start: datetime, end: datetime) -> None:
-    """The inputs of the SQL, for events in [start, end) of the raw relation."""
+def _open_inputs(context: TableContext, raw: str, standing: Iterable[Entry | None], slots: Iterable[datetime], *, kept: bool) -> None:
+    """The inputs of the SQL: the objects that stand, and the raw relation's good rows of these slots, read once if they are `kept`."""
     con = context.con
-    con.execute(f"CREATE OR REPLACE TEMP VIEW standing AS SELECT * FROM {context.relation([old], units.EVENTS)}")
-    good = f"""
-        SELECT * FROM {raw} WHERE reject_reason IS NULL
-        AND event_time >= TIMESTAMPTZ '{start.isoformat()}' AND event_time < TIMESTAMPTZ '{end.isoformat()}'"""
-    if end - start == context.slot_length:  # a tick opens its many small objects once; of many slots the bytes go by and are kept nowhere
+    con.execute(f"CREATE OR REPLACE TEMP VIEW standing AS SELECT * FROM {context.relation(standing, units.EVENTS)}")
+    ranges = units.contiguous(slots, context.slot_length, longest=10**6)
+    within = " OR ".join(
+        f"(event_time >= TIMESTAMPTZ '{first.isoformat()}' AND event_time < TIMESTAMPTZ '{(last + context.slot_length).isoformat()}')"
+        for first, last in ranges
+    )
+    good = f"SELECT * FROM {raw} WHERE reject_reason IS NULL AND ({within})"
+    if kept:
         con.execute(f"CREATE OR REPLACE TEMP TABLE arrived AS {good}")
         good = "SELECT * FROM arrived"
     con.execute(f"CREATE OR REPLACE TEMP VIEW arrivals AS {good}")
@@ -121,16 +156,9 @@ def _counted(context: TableContext) -> dict[datetime, dict[str, Any]]:
     }
 
 
-def _facts(
-    context: TableContext,
-    slot: datetime,
-    raw: Sequence[Source],
-    table: pa.Table,
-    counted: Mapping[str, Any],
-    known: int,
-    before: Mapping[str, Any],
-) -> dict[str, Any]:
-    """What the footer says of rows made from these sources and from `known` rows that stood, whose footer is `before`."""
+def _facts(slot: datetime, found: _Input, table: pa.Table, counted: Mapping[str, Any]) -> dict[str, Any]:
+    """What the footer says of these rows of a slot, beside what all footers say."""
+    before, raw = found.facts, found.lacking.new
     offsets = dict(before.get("offsets", {}))
     for item in raw:
         offsets[item.chain.label] = max(item.upto(slot), offsets.get(item.chain.label, 0))
@@ -138,11 +166,10 @@ def _facts(
     unfit = {name: count + before.get("unfit", {}).get(name, 0) for name, count in counted.get("unfit", {}).items()}
     times = table["event_time"]
     return {
-        **context.made_by,
         "reference": engine.reference_version(),
         "offsets": offsets,
         "rows_in": before.get("rows_in", 0) + sum(item.event_slots[slot] for item in raw),
-        "duplicates": before.get("duplicates", 0) + counted.get("rows", 0) + known - table.num_rows,
+        "duplicates": before.get("duplicates", 0) + counted.get("rows", 0) + found.rows - table.num_rows,
         "min_event_time": times[0].as_py().isoformat() if table.num_rows else None,
         "max_event_time": times[-1].as_py().isoformat() if table.num_rows else None,
         "newest_received_at": max(newest, key=datetime.fromisoformat, default=None),

@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from engagement.lake import Entry
@@ -44,20 +45,25 @@ def refresh(context: TableContext, slot: datetime, *, rebuild: bool = False) -> 
         return publish(context.lake, units.slot_key(units.FRAGMENTS, slot), build)
 
 
-def rebuild(context: TableContext, slots: Sequence[datetime]) -> bulk.Results:
-    """Make these slots anew from their events objects, many by one query; slots without one are left."""
+def refresh_all(context: TableContext, slots: Sequence[datetime], *, rebuild: bool = False) -> bulk.Results:
+    """Bring these slots up to their events objects, many by one query; slots without one, or of the same one, are left."""
     notes: dict[datetime, Entry | None] = {}
     weight = {slot: int(context.footers.of(entry)["rows"]) for slot, entry in bulk.note(context, units.EVENTS, slots).items() if entry}
 
     def make(batch: Sequence[datetime]) -> dict[datetime, Candidate]:
         notes.update(bulk.note(context, units.FRAGMENTS, batch))
-        events = {slot: entry for slot, entry in bulk.note(context, units.EVENTS, batch).items() if entry}
+        found = bulk.note(context, units.EVENTS, batch)
+        events = {slot: entry for slot, entry in found.items() if entry and (rebuild or not _same_inputs(context, entry, notes[slot]))}
         return _candidates(context, events, notes) if events else {}
 
     batches = bulk.batches_of(slots, weight, ROWS_AT_ONCE)
-    return bulk.rebuild(
-        context, units.FRAGMENTS, batches, notes, make, lambda slot: refresh(context, slot, rebuild=True), lambda: context.lake.lock(LOCK)
-    )
+    one = partial(refresh, context, rebuild=rebuild)
+    return bulk.make_all(context, units.FRAGMENTS, batches, notes, make, one, lambda: context.lake.lock(LOCK))
+
+
+def rebuild(context: TableContext, slots: Sequence[datetime]) -> bulk.Results:
+    """Make these slots anew from their events objects, many by one query; slots without one are left."""
+    return refresh_all(context, slots, rebuild=True)
 
 
 def _same_inputs(context: TableContext, events: Entry, old: Entry | None) -> bool:

@@ -17,11 +17,7 @@ def hours(context: TableContext, wanted: Sequence[datetime], *, rebuild: bool = 
     """Refresh (or rebuild from raw) every table of these hours."""
     slots = [slot for hour in wanted for slot in units.slots_of(hour, context.format.slot_minutes)]
     for table in (events, fragments, activity, sessions):
-        if rebuild:
-            bulk.required(table.rebuild(context, slots))
-            continue
-        for slot in slots:
-            table.refresh(context, slot)
+        bulk.required(table.refresh_all(context, slots, rebuild=rebuild))
     for day, found in groupby(sorted(wanted), key=lambda hour: hour.date()):
         big_table.refresh_hours(context, day, list(found), rebuild=rebuild)
 

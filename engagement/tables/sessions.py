@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from engagement.lake import Entry
@@ -47,38 +49,44 @@ def refresh(context: TableContext, slot: datetime, *, rebuild: bool = False) -> 
         reach = _Reach(context, slot)
         if not reach.needs(slot, old, rebuild=rebuild):
             return None
-        rows = _stitched(context, slot, slot + context.slot_length, reach.entries, reach.of(slot))
+        rows = _stitched(context, [slot], reach.entries, [reach.of(slot)])
         candidate = reach.candidate(slot, old, rows)
         if candidate:
-            context.judge(context, units.SESSIONS, candidate)
+            context.judge(context, units.SESSIONS, replace(candidate, hour=units.floor_hour(slot)))
         return candidate
 
     return publish(context.lake, units.slot_key(units.SESSIONS, slot), build)
 
 
-def rebuild(context: TableContext, slots: Sequence[datetime]) -> bulk.Results:
-    """Make these slots anew from the fragments in their reach, many by one query; slots without any are left."""
+def refresh_all(context: TableContext, slots: Sequence[datetime], *, rebuild: bool = False) -> bulk.Results:
+    """Bring these slots up to the fragments in their reach, many by one query; slots without any, or not stale, are left."""
     notes = bulk.note(context, units.SESSIONS, slots)
     fragments = bulk.note(context, units.FRAGMENTS, slots)
     weight = {slot: int(context.footers.of(entry)["rows"]) for slot, entry in fragments.items() if entry}
 
     def make(batch: Sequence[datetime]) -> dict[datetime, Candidate]:
         reaches = {day: _Reach(context, day) for day in {units.floor_day(slot) for slot in batch}}
-        needed = [slot for slot in batch if reaches[units.floor_day(slot)].needs(slot, notes[slot], rebuild=True)]
+        needed = [slot for slot in batch if reaches[units.floor_day(slot)].needs(slot, notes[slot], rebuild=rebuild)]
         if not needed:
             return {}
         entries = {entry.key: entry for reach in reaches.values() for entry in reach.entries}
-        rows = _stitched(context, needed[0], needed[-1] + context.slot_length, list(entries.values()), None)
+        own = () if rebuild else [reaches[units.floor_day(slot)].of(slot) for slot in needed]
+        rows = _stitched(context, needed, entries.values(), own)
         found = slices.cut(rows, "slot")
         made = {}
         for slot in needed:
-            own = found.get(slices.number_of(slot, context.format.slot_minutes), rows.slice(0, 0))
-            if candidate := reaches[units.floor_day(slot)].candidate(slot, notes[slot], own):
+            starting = found.get(slices.number_of(slot, context.format.slot_minutes), rows.slice(0, 0))
+            if candidate := reaches[units.floor_day(slot)].candidate(slot, notes[slot], starting):
                 made[slot] = candidate
         return made
 
     batches = bulk.batches_of(slots, weight, FRAGMENTS_AT_ONCE)
-    return bulk.rebuild(context, units.SESSIONS, batches, notes, make, lambda slot: refresh(context, slot, rebuild=True))
+    return bulk.make_all(context, units.SESSIONS, batches, notes, make, partial(refresh, context, rebuild=rebuild))
+
+
+def rebuild(context: TableContext, slots: Sequence[datetime]) -> bulk.Results:
+    """Make these slots anew from the fragments in their reach, many by one query; slots without any are left."""
+    return refresh_all(context, slots, rebuild=True)
 
 
 def fragments_in_reach(context: TableContext, slot: datetime, stat: Callable[[str], Entry | None] | None = None) -> list[Entry]:
@@ -121,15 +129,19 @@ class _Reach:
         return is_stale(slot, facts, self._seen) or (old is not None and self._context.is_outdated(facts))
 
 
-def _stitched(context: TableContext, start: datetime, end: datetime, reach: list[Entry], own: Entry | None) -> pa.Table:
-    """Sessions that start in [start, end), by start, with the number of their `slot`; of the owners in `own` alone, if given."""
+def _stitched(context: TableContext, slots: Sequence[datetime], reach: Iterable[Entry], own: Iterable[Entry | None]) -> pa.Table:
+    """Sessions from the first of these slots to the last, by start, with the number of their `slot`.
+
+    `own` are the slots' fragments objects, where the sessions of all other owners in reach would be many.
+    """
     owners = ""
-    if own:
-        owners = f"""SEMI JOIN {context.relation([own], units.FRAGMENTS)} AS o
+    if given := list(own):
+        owners = f"""SEMI JOIN {context.relation(given, units.FRAGMENTS)} AS o
             ON o.user_id = f.user_id AND o.client_id IS NOT DISTINCT FROM f.client_id"""
     fragments = f"SELECT f.* FROM {context.relation(reach, units.FRAGMENTS)} AS f {owners}"
     context.con.execute(f"CREATE OR REPLACE TEMP TABLE reach_fragments AS {fragments}")
     query = f"""
         SELECT epoch_us(started_at) // CAST($slot_us AS BIGINT) AS slot, * FROM ({context.sql("sessions")})
         WHERE started_at >= $start AND started_at < $end ORDER BY started_at, session_key"""
-    return context.rows(query, context.session_rule | {"slot_us": context.slot_us, "start": start, "end": end})
+    between = {"start": slots[0], "end": slots[-1] + context.slot_length}
+    return context.rows(query, context.session_rule | {"slot_us": context.slot_us} | between)

@@ -248,7 +248,7 @@ def test_a_killed_refresh_leaves_the_hours_waiting_and_the_next_one_mends_it(whe
         with monkeypatch.context() as patch:
             if where == "between the steps":
                 for module in (events, fragments, activity, sessions):
-                    patch.setattr(module, "refresh", dying(module.refresh))
+                    patch.setattr(module, "refresh_all", dying(module.refresh_all))
                 patch.setattr(big_table, "refresh_hours", dying(big_table.refresh_hours))
             else:
                 patch.setattr(LocalLake, "replace", dying(LocalLake.replace))
