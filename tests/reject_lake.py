@@ -30,8 +30,8 @@ def good() -> bytes:
 class World:
     """A lake that is filled object by object, a minute a record."""
 
-    def __init__(self, folder):
-        self.settings = lake_helpers.settings_of(folder)
+    def __init__(self, folder, **wishes):
+        self.settings = lake_helpers.settings_of(folder, **wishes)
         self.lake, _ = open_lake(self.settings)
         self.opened = Counter()
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from engagement.errors import PermanentError
 from engagement.ingest.letters import ERASED, Address, Letter, Replay, Replays, Selection, holds, replay_of
-from engagement.lake import Lake
+from engagement.lake import LAKE_JSON, Lake, LakeFormat
 from engagement.raw import sources
 from engagement.raw.index import UnreadableFile
 from engagement.raw.names import IMPORT_TOPIC, REPLAY_HEADER, Chain
@@ -53,11 +53,19 @@ class Tally:
     oldest: datetime
     newest: datetime
     replayed: int
+    kept: bool = True
+    """Whether there are bytes to send."""
 
     @property
     def waiting(self) -> int:
         """Those that a replay would send."""
-        return 0 if self.reason == ERASED else self.count - self.replayed
+        return 0 if self.reason == ERASED or not self.kept else self.count - self.replayed
+
+
+def keeps_bytes(lake: Lake) -> bool:
+    """Whether the lake holds the bytes of rejected records (ENGAGEMENT_KEEP_BYTES)."""
+    text = lake.read(LAKE_JSON)
+    return text is None or LakeFormat.from_json(text).keep_bytes == "all"
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,10 +155,10 @@ class DeadLetters:
                 group = (raw.chain.topic, reason)
                 counts[group] = counts.get(group, 0) + count
                 where.setdefault(group, []).append(raw)
-        replayed = self._replayed(selection)
+        replayed, kept = self._replayed(selection), keeps_bytes(self._lake)
         made = [
             Tally(*group, count, self._edge(where[group], group[1], selection, last=False),
-                  self._edge(where[group], group[1], selection, last=True), replayed.get(group, 0))
+                  self._edge(where[group], group[1], selection, last=True), replayed.get(group, 0), kept)
             for group, count in counts.items()
         ]  # fmt: skip
         return sorted(made, key=lambda tally: (tally.topic, -tally.count, tally.reason))

@@ -18,8 +18,9 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from engagement import contract
+from engagement.errors import PermanentError
 from engagement.ingest import letters
-from engagement.ingest.dead_letters import DeadLetters, Progress, no_progress
+from engagement.ingest.dead_letters import DeadLetters, Progress, keeps_bytes, no_progress
 from engagement.ingest.letters import Address, Fix, Letter, NotSendable, Replays, Route, Selection
 from engagement.ingest.outbox import Nowhere, Outbox
 from engagement.ingest.tails import read_tails
@@ -67,6 +68,7 @@ def replay(
     Raises PermanentError for an address that is no dead letter, TransientError where lake or broker cannot be read
     or the broker goes away: what it did not acknowledge is for the next run.
     """
+    _require_bytes(lake)
     with nullcontext() if request.dry_run else lake.lock(LOCK), reading(settings, lake, progress) as found:
         if request.selection.addresses:
             found.at(request.selection.addresses)
@@ -82,6 +84,14 @@ def replay(
             work.treat(letter)
         outbox.close()
         return work.report
+
+
+def _require_bytes(lake: Lake) -> None:
+    if not keeps_bytes(lake):
+        raise PermanentError(
+            "this lake keeps no bytes of rejected records (ENGAGEMENT_KEEP_BYTES=none), so nothing can be sent again from it: "
+            "send them from where they came, or import them"
+        )
 
 
 @contextmanager

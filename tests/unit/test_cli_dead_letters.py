@@ -164,8 +164,8 @@ def test_the_list_counts_what_was_rejected_replayed_and_waits(run, world):
     assert (code, err) == (0, "")
     first, second = ({"topic": "session", "reason": reason} for reason in ("bad_json", "empty"))
     assert lines(out) == [
-        first | {"count": 2, "oldest": at(0).isoformat(), "newest": at(1).isoformat(), "replayed": 1, "waiting": 1},
-        second | {"count": 1, "oldest": at(2).isoformat(), "newest": at(2).isoformat(), "replayed": 0, "waiting": 1},
+        first | {"count": 2, "oldest": at(0).isoformat(), "newest": at(1).isoformat(), "replayed": 1, "kept": True, "waiting": 1},
+        second | {"count": 1, "oldest": at(2).isoformat(), "newest": at(2).isoformat(), "replayed": 0, "kept": True, "waiting": 1},
     ]
     code, out, err = run("list", "--reason", "bad_json")
     assert (code, err) == (0, "")

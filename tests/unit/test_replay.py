@@ -208,3 +208,13 @@ def test_a_broker_that_does_not_answer_ends_the_sending_in_one_line(world):
     with pytest.raises(BrokerUnavailable, match=f"broker {nowhere}: .*; 0 records were acknowledged, run it again for the rest"):
         outbox.close()
     assert done == [], "it is not known to have failed: the next run looks"
+
+
+def test_a_lake_that_keeps_no_bytes_of_rejects_says_so_and_sends_nothing(tmp_path, log):
+    world = World(tmp_path, keep_bytes="none")
+    world.put([b"{"])
+    with pytest.raises(PermanentError, match="ENGAGEMENT_KEEP_BYTES=none"):
+        replaying.replay(world.settings, world.lake, Request(Selection()))
+    with world.read() as found:
+        assert [(tally.count, tally.waiting) for tally in found.tally(Selection())] == [(1, 0)]
+    assert not log.sent
