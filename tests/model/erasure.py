@@ -54,12 +54,16 @@ class Forget:
             yield KILLED, IDLE, shared
 
     def _fences(self, me: Forgetting, shared: Shared) -> Moved:
-        """An empty part of the next number in each day with raw objects: whoever listed archives before has lost its claim."""
+        """An empty part of the next number in each day with raw objects: whoever listed archives before has lost its claim.
+
+        A day with a part whose writer had read the list already needs none: it was published after the list was written.
+        """
         if self.rules.erasure == "no fence":
             return "publishes no fence", Forgetting("fenced"), shared
-        fences = [Part(day, sum(part.day == day for part in shared.parts), ()) for day in me.days]
+        fenced = {part.day for part in shared.parts if part.begun}
+        fences = [Part(day, sum(part.day == day for part in shared.parts), (), begun=1) for day in me.days if day not in fenced]
         after = shared._replace(parts=tuple(sorted([*shared.parts, *fences])))
-        return f"PUTs an empty part in each of {len(me.days)} days", Forgetting("fenced"), after
+        return f"PUTs an empty part in each of {len(fences)} days", Forgetting("fenced"), after
 
     def _waits(self, shared: Shared) -> Iterator[Moved]:
         """A flush begun under the new list, or nothing in the log that could be flushed: older buffers have lost their names."""

@@ -90,7 +90,7 @@ class Keepers:
         if taken:
             return f"{told}: exists already", IDLE, shared
         others = [part for part in shared.parts if (part.day, part.number) != (day, number)]
-        return told, IDLE, shared._replace(parts=tuple(sorted([*others, Part(day, number, me.raw)])))
+        return told, IDLE, shared._replace(parts=tuple(sorted([*others, Part(day, number, me.raw, begun=me.seen)])))
 
     def _next(self, shared: Shared, day: int) -> int:
         return sum(part.day == day for part in shared.parts)

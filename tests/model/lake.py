@@ -45,6 +45,8 @@ class Part(NamedTuple):
     number: int
     objects: tuple[Obj, ...]
     age: int = 0
+    begun: int = 0
+    """Length of the erasure list that its writer had read."""
 
 
 class Shared(NamedTuple):
