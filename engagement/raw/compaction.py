@@ -145,6 +145,8 @@ def _read(raw: RawFile, path: Path, *, as_dictionaries: bool) -> pa.Table:
     try:
         with pq.ParquetFile(path, read_dictionary=list(_REPEATING) if as_dictionaries else None) as file:
             return file.read()
+    except KeyError:  # an older program's object lacks one of the columns
+        return _read(raw, path, as_dictionaries=False)
     except FileNotFoundError as error:
         raise Changed(f"{raw.key} was deleted before it was read") from error
     except (pa.ArrowException, OSError) as error:
