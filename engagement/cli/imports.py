@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from engagement.ingest.history.found import Found
     from engagement.ingest.history.mapping import Renames
     from engagement.ingest.importer import Bad, Imported, Source
+    from engagement.lake import Lake, LakeFormat
     from engagement.settings import Settings
 
 TOLD_SKIPPED = 10
@@ -98,6 +100,7 @@ def _run(sources: Sequence[Source], settings: Settings, *, dry_run: bool, as_jso
     from engagement.lake import connect, open_lake
 
     lake, lake_format = (connect(settings), importer.format_of(settings)) if dry_run else open_lake(settings)
+    lake_format = _without_final_days(lake, lake_format)
     work = importer.Importer(settings, lake, lake_format, datetime.now(UTC), dry=dry_run)
     results: list[tuple[Source, Imported]] = []
     rejected = _Rejected()
@@ -117,6 +120,17 @@ def _run(sources: Sequence[Source], settings: Settings, *, dry_run: bool, as_jso
     rejected.close(sum(result.rejected for _, result in results), dry_run=dry_run)
     if as_json:
         print(json.dumps(_summary(results, dry_run=dry_run, skipped=skipped)))
+
+
+def _without_final_days(lake: Lake, lake_format: LakeFormat) -> LakeFormat:
+    """The history begins with the first open day: of a final one no table would take an event up, so it is a reject and is seen."""
+    from engagement.tables import finality
+
+    first = finality.read(lake).first_open_day(datetime.now(UTC))
+    if first is None or first <= lake_format.history_start:
+        return lake_format
+    print(f"engagement: days before {first} are final (retention): their events are rejected, before_history_start", file=sys.stderr)
+    return replace(lake_format, history_start=first)
 
 
 def _line(source: Source, result: Imported, *, dry_run: bool) -> str:

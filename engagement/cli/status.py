@@ -11,13 +11,15 @@ from engagement.settings import Settings
 
 if TYPE_CHECKING:
     from engagement.raw.findings import Audit
+    from engagement.tables.finality import Finality
 
 LAG_TIMEOUT_SECONDS = 3.0
 
 
 def collect(settings: Settings, now: datetime) -> dict[str, Any]:
     """All facts; a part that cannot be asked (no broker, no instance) is None with the reason under `problems`."""
-    from engagement.tables import waits
+    from engagement.maintenance.layers import measure
+    from engagement.tables import finality, waits
     from engagement.tables.audited import audited
     from engagement.tables.context import open_tables
 
@@ -27,6 +29,7 @@ def collect(settings: Settings, now: datetime) -> dict[str, Any]:
         delays = _delays(opened, waiting.hours, now)
         audit = audited(opened)
         assets = _assets(opened, now, sum(chain.rows for chain in audit.chains))
+        sizes, final = measure(opened.lake), finality.read(opened.lake)
     last_runs = _last_runs(settings, problems)
     for row in assets:
         row["last_run"] = last_runs.get(row["asset"])
@@ -41,6 +44,8 @@ def collect(settings: Settings, now: datetime) -> dict[str, Any]:
             "days": {day.isoformat(): why for day, why in waiting.days.items()},
         },
         "delays": delays,
+        "layers": [{"layer": size.layer, "objects": size.objects, "bytes": size.bytes, "small": size.small} for size in sizes],
+        "retention": _retention(final, waiting.final, now),
         "problems": problems,
     }
 
@@ -58,6 +63,16 @@ def _delays(opened: Any, waiting: Iterable[datetime], now: datetime) -> dict[str
         age = lacking.oldest_received_at and round((now - lacking.oldest_received_at).total_seconds(), 1)
         found[lane] = {"hours": len(lane_hours), "rows": lacking.rows, "oldest_seconds": age}
     return found
+
+
+def _retention(final: Finality, too_late: Iterable[datetime], now: datetime) -> dict[str, Any]:
+    """Since when each layer holds data where retention took what was before, the first day that is still made again, and what it lacks."""
+    first = final.first_open_day(now)
+    return {
+        "first_open_day": first and first.isoformat(),
+        "kept_since": {layer: day.isoformat() for layer, day in final.gone_before.items()},
+        "hours_with_rows_too_late": [hour.isoformat() for hour in too_late],
+    }
 
 
 def _raw(audit: Audit) -> dict[str, Any]:

@@ -34,6 +34,8 @@ def show(found: dict[str, Any]) -> None:
     _audit(console, found["audit"])
     _waits(console, found["waits"])
     _delays(console, found["delays"])
+    _layers(console, found["layers"])
+    _retention(console, found["retention"])
     for problem in found["problems"]:
         console.print(problem, style="yellow", markup=False)
 
@@ -68,6 +70,33 @@ def _delays(console: Console, delays: dict[str, dict[str, Any]]) -> None:
         rows, hours = _count(range(delay["rows"]), "row"), _count(range(delay["hours"]), "hour")
         lanes += [f"{lane} {rows} of {hours}, the oldest {_age(delay['oldest_seconds'])} old"] if delay["rows"] else []
     console.print(f"delay  {'; '.join(lanes)}" if lanes else "delay  none: every good raw row is on the page")
+
+
+def _layers(console: Console, layers: list[dict[str, Any]]) -> None:
+    """What each layer holds, and how much of it lies in small objects."""
+    held = [layer for layer in layers if layer["objects"]]
+    for place, layer in enumerate(held):
+        name, small = f"{'layers' if place == 0 else '':<7}{layer['layer']:<11}", 100 * layer["small"] // layer["objects"]
+        console.print(f"{name}{_count(range(layer['objects']), 'object'):>16} {_bytes(layer['bytes']):>10}  {small}% below 1 MiB")
+
+
+def _retention(console: Console, retention: dict[str, Any]) -> None:
+    """Since when data is kept; silent where nothing ever went."""
+    kept = [f"{layer} since {day}" for layer, day in retention["kept_since"].items()]
+    if retention["first_open_day"]:
+        kept.append(f"days before {retention['first_open_day']} are final")
+    if kept:
+        console.print(f"kept   {', '.join(kept)}")
+    if late := retention["hours_with_rows_too_late"]:
+        console.print(f"       rows of {_count(late, 'hour')} came when those were final: they are in raw and in no table", style="yellow")
+
+
+def _bytes(number: float) -> str:
+    units = ["B", "kB", "MB", "GB", "TB"]
+    while number >= 1000 and len(units) > 1:
+        number /= 1000
+        units.pop(0)
+    return f"{number:.0f} B" if units[0] == "B" else f"{number:.1f} {units[0]}"
 
 
 def _audit(console: Console, audit: dict[str, Any]) -> None:

@@ -158,10 +158,18 @@ def _days(settings: settings_module.Settings, from_: str, to: str, now: datetime
     if last.date() > now.date():
         raise UsageError(f"backfill --to {to} is in the future; the last valid day is {now.date()}")
     from engagement.lake import open_lake
+    from engagement.tables import finality
 
-    start = open_lake(settings)[1].history_start
+    lake, lake_format = open_lake(settings)
+    start = lake_format.history_start
     if first.date() < start:
         raise UsageError(f"backfill --from {from_} is before the history start; the first valid day is {start}")
+    open_from = finality.read(lake).first_open_day(now)
+    if open_from is not None and first.date() < open_from:
+        raise UsageError(
+            f"backfill --from {from_}: days before {open_from} are final, retention took what they were made from; "
+            f"the first valid day is {open_from}"
+        )
     return first, last
 
 
