@@ -1,6 +1,6 @@
 """Glue's shape of our tables: pure functions from columns, model and lake to the inputs of its calls.
 
-The shape is the one that Athena, Spark, Trino, Redshift Spectrum and awswrangler read alike: external Parquet tables, columns
+The shape is the one that Athena, Spark, Trino and awswrangler read alike: external Parquet tables, columns
 by name, partition keys `int` and absent from the files. A partition's values are the zero-padded ones of its path: whatever
 crawler or MSCK REPAIR anyone runs finds the same values and adds nothing twice. Not here: what is called when (`plan`, `glue`).
 """
