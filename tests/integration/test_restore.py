@@ -156,6 +156,28 @@ def test_the_next_record_and_the_erased_user_find_their_place_in_the_new_lake(ol
     assert places(new)[2] == [True, False]
 
 
+def test_lake_backup_and_new_lake_may_lie_on_s3(old, s3_server, tmp_path, monkeypatch):
+    s3_server.bucket("backups")
+    for name, value in s3_server.environment.items():
+        monkeypatch.setenv(name, value)
+    place = f"s3://backups/{tmp_path.name}"
+    at = {"aws_endpoint_url": s3_server.endpoint, "hash_key": world.KEY, "state_dir": tmp_path / "state"}
+    first = backup(replace(old, **at), f"{place}/one")
+    new = replace(old, **at, lake_url=f"{place}/lake")
+    assert restore(new, f"{place}/one", only="lake").objects == first.copied_objects - 1
+    backup(new, f"{place}/two")
+    here = world.settings_of(tmp_path / "here", aws_endpoint_url=s3_server.endpoint)
+    restore(here, f"{place}/two")
+    found = [
+        {entry.key: objects.read_rows(lake, entry) for entry in log.look(lake).objects} for lake in (open_lake(old)[0], open_lake(here)[0])
+    ]
+    assert found[0] == found[1]
+    assert held_of(new, "ann")["records"] == held_of(old, "ann")["records"] != []
+    assert backup(new, f"{place}/two").copied_objects == 0
+    with pytest.raises(PermanentError, match=r"there is a lake at .* already"):
+        restore(new, f"{place}/one", only="lake")
+
+
 # A new lake that is cut otherwise, or keeps less of a person.
 
 

@@ -19,6 +19,8 @@ from engagement.ingest.perform import Performer
 from engagement.lake import LakeUnavailable, LocalLake, open_lake
 from engagement.raw import files
 from engagement.raw.names import parse_key, topic_chain
+from engagement.raw.privacy import KeyMissing, stored_user_id
+from engagement.tables.objects import read_rows
 
 TOPIC, OLD_ID, NEW_ID = "session", "5e" * 16, "0a" * 16
 NOW = datetime(2026, 3, 11, 10, tzinfo=UTC)
@@ -187,13 +189,17 @@ class World:
 
 @pytest.fixture
 def world(tmp_path, monkeypatch):
-    lake, lake_format = open_lake(lake_helpers.settings_of(tmp_path))
+    return world_of(lake_helpers.settings_of(tmp_path), monkeypatch)
+
+
+def world_of(settings, monkeypatch):
+    lake, lake_format = open_lake(settings)
     log, now = Log(), [0.0]
     found = Consumer(log, lake=lake)
     monkeypatch.setattr(consumer_module.kafka, "Topics", lambda _settings: log)
     monkeypatch.setattr(consumer_module.kafka, "consumer", lambda _settings, _protocol: found)
     monkeypatch.setattr(consumer_module, "PAUSE_SECONDS", 0)
-    ingest = Ingest(lake_helpers.settings_of(tmp_path), lake, lake_format, clock=lambda: now[0])
+    ingest = Ingest(settings, lake, lake_format, clock=lambda: now[0])
     ingest._consumer, ingest._performer = found, Performer(log, lake, ingest.clock)
     return World(ingest, log, found, lake, now)
 
@@ -212,6 +218,21 @@ def test_every_record_is_written_after_the_flush_time_and_the_group_offset_follo
     world.turn(60)
     assert world.objects() == [(0, 3, 3, None), (3, 5, 2, None)]
     assert world.consumer.committed[-1] == (0, 5, 2)
+
+
+def test_in_a_lake_of_pseudonyms_no_id_is_written_and_without_the_key_nothing_is(tmp_path, monkeypatch):
+    settings = lake_helpers.settings_of(tmp_path, user_ids="hashed", keep_bytes="none", hash_key="a key of at least sixteen")
+    world = world_of(settings, monkeypatch)
+    world.log.records[0] = [event(0), b'{"user_id": "u1"']
+    world.assign(0)
+    world.turn()
+    world.turn(60)
+    (entry,) = world.lake.list("raw")
+    good, bad = read_rows(world.lake, entry).to_pylist()
+    assert good["user_id"] == stored_user_id(settings, "u1") != "u1"
+    assert (bad["reject_reason"], bad["payload"], bad["key"]) == ("bad_json", None, None)
+    with pytest.raises(KeyMissing):
+        world_of(lake_helpers.settings_of(tmp_path), monkeypatch)
 
 
 def test_a_partition_goes_on_where_the_lake_ends_whatever_the_group_says(world):

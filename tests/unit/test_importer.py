@@ -14,6 +14,8 @@ from engagement.ingest.importer import BadFile
 from engagement.lake import LakeUnavailable, LocalLake, open_lake
 from engagement.raw import files
 from engagement.raw.names import import_chain
+from engagement.raw.privacy import stored_user_id
+from engagement.tables.objects import read_rows
 
 NOW = datetime(2026, 3, 11, 10, tzinfo=UTC)
 
@@ -228,3 +230,17 @@ def test_a_missing_file_is_named(name, tmp_path):
 @pytest.mark.parametrize("first", [b"[" * 100_000, b"9" * 10_000, b"\xff", b'"\\ud800"'])
 def test_a_hostile_first_line_is_a_bad_row_of_a_good_file(first, run):
     assert run(first + b"\n" + line(1)) == (2, 1, 1)
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_an_import_into_a_lake_of_pseudonyms_writes_no_id_in_however_many_processes(count, tmp_path, monkeypatch):
+    monkeypatch.setattr(importer, "ROWS_WORTH_PROCESSES", 1 if count > 1 else 100)
+    settings = lake_helpers.settings_of(tmp_path, user_ids="hashed", keep_bytes="none", hash_key="a key of at least sixteen", threads=count)
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(lines(3) + b"{")
+    lake, lake_format = open_lake(settings)
+    importer.import_file(importer.inspect(path), lake, lake_format, settings, NOW)
+    (entry,) = lake.list("raw")
+    rows = read_rows(lake, entry).to_pylist()
+    assert [row["user_id"] for row in rows] == [*(stored_user_id(settings, f"u{number}") for number in range(3)), None]
+    assert (rows[3]["reject_reason"], rows[3]["payload"]) == ("bad_json", None)
