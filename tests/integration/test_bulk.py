@@ -1,4 +1,4 @@
-"""A rebuild of many slots in one pass: the same objects as slot by slot, what it changes elsewhere waits, and no unit holds another."""
+"""Many slots in one pass, refreshed or rebuilt: what they change elsewhere waits, nothing is counted twice, and no unit holds another."""
 
 from __future__ import annotations
 
@@ -94,15 +94,16 @@ def holding(table, hour):
     return judge
 
 
+@pytest.mark.parametrize("rebuild", [False, True])
 @pytest.mark.parametrize("step", [events, sessions])
-def test_a_held_unit_keeps_its_object_and_holds_no_other(context, step):
+def test_a_held_unit_keeps_its_object_and_holds_no_other(context, step, rebuild):
     table = {events: units.EVENTS, sessions: units.SESSIONS}[step]
     refreshed(context, [event(0, 5), event(1, 125)])
     before = {entry.key: entry.version for entry in context.lake.list(table)}
     lake_helpers.write(context, [event(2, 6), event(3, 126)])
     context.judge = holding(table, DAY)
     for other in STEPS:
-        results = other.rebuild(context, slots_of(context, [DAY, DAY + 2 * units.HOUR]))
+        results = other.refresh_all(context, slots_of(context, [DAY, DAY + 2 * units.HOUR]), rebuild=rebuild)
         if other is step:
             assert results[DAY].held == "test (1 violations)"
             assert results[DAY + 2 * units.HOUR].published
@@ -111,7 +112,8 @@ def test_a_held_unit_keeps_its_object_and_holds_no_other(context, step):
     assert {key for key in after if after[key] != before.get(key)} == {units.slot_key(table, DAY + 2 * units.HOUR)}
 
 
-def test_a_unit_that_another_writer_replaces_meanwhile_is_made_anew_and_never_overwritten_with_older_rows(context, monkeypatch):
+@pytest.mark.parametrize("rebuild", [False, True])
+def test_a_unit_that_another_writer_replaces_meanwhile_is_made_anew_and_never_overwritten_with_older_rows(context, monkeypatch, rebuild):
     lake_helpers.write(context, [event(0, 5), event(1, 65)])
     real, hits = bulk.publish_made, []
 
@@ -123,13 +125,14 @@ def test_a_unit_that_another_writer_replaces_meanwhile_is_made_anew_and_never_ov
         return real(lake, key, old, candidate)
 
     monkeypatch.setattr(bulk, "publish_made", raced)
-    results = events.rebuild(context, slots_of(context, [DAY, DAY + units.HOUR]))
+    results = events.refresh_all(context, slots_of(context, [DAY, DAY + units.HOUR]), rebuild=rebuild)
     assert hits
     assert [results[hour].rows for hour in (DAY, DAY + units.HOUR)] == [2, 1]
     assert results[DAY].facts["offsets"] == {"session/5e5e5e5e-00000": 3}
 
 
-def test_a_raw_object_that_cannot_be_read_stops_its_own_slots_alone(context):
+@pytest.mark.parametrize("rebuild", [False, True])
+def test_a_raw_object_that_cannot_be_read_stops_its_own_slots_alone(context, rebuild):
     lake_helpers.write(context, [event(0, 5)])
     lake_helpers.write(context, [event(1, 65)])
     context.index.sync()
@@ -138,17 +141,32 @@ def test_a_raw_object_that_cannot_be_read_stops_its_own_slots_alone(context):
     times = path.stat()
     path.write_bytes(whole[:4] + b"\0" * 600 + whole[604:])  # column data lost, the footer stands
     os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
-    results = events.rebuild(context, slots_of(context, [DAY, DAY + units.HOUR]))
+    results = events.refresh_all(context, slots_of(context, [DAY, DAY + units.HOUR]), rebuild=rebuild)
     assert isinstance(results[DAY], Exception)
     assert results[DAY + units.HOUR].rows == 1
     with pytest.raises(type(results[DAY])):
         bulk.required(results)
 
 
-def test_slots_without_rows_get_no_object(context):
+def test_a_slot_that_knows_an_object_read_for_another_counts_it_once(context):
+    copy = event(1, 6, offset=2)
+    lake_helpers.write(context, [event(0, 5), event(1, 6), copy, event(3, 65)])
+    events.refresh(context, DAY)
+    lake_helpers.write(context, [event(4, 7), event(5, 66)])
+    hours = slots_of(context, [DAY, DAY + units.HOUR, DAY + 2 * units.HOUR])
+    refreshed = bulk.required(events.refresh_all(context, hours))
+    assert [(made.rows, made.facts.get("rows_in"), made.facts.get("duplicates")) for made in refreshed.values()] == [
+        (3, 4, 1), (2, 2, 0), (0, None, None),
+    ]  # fmt: skip
+    assert not any(made.published for made in events.refresh_all(context, hours).values()), "nothing new, nothing replaced"
+    assert not any(made.published for made in events.rebuild(context, hours).values()), "the same bytes as from raw alone"
+
+
+@pytest.mark.parametrize("rebuild", [False, True])
+def test_slots_without_rows_get_no_object(context, rebuild):
     lake_helpers.write(context, [event(0, 5)])
     for step in STEPS:
-        results = step.rebuild(context, slots_of(context, [DAY, DAY + units.HOUR]))
+        results = step.refresh_all(context, slots_of(context, [DAY, DAY + units.HOUR]), rebuild=rebuild)
         assert [(result.published, result.rows) for result in results.values()] == [(True, 1), (False, 0)]
     assert len(list(context.lake.list("processed"))) == len(STEPS)
 
