@@ -1,15 +1,16 @@
-"""A small lake to erase people from: four hours around midnight, two chains, copies, rejects, headers, mentions; and what it must become."""
+"""A small lake to erase people from: hours around midnight, two chains, copies, rejects, headers; and the broker beside it."""
 
 from __future__ import annotations
 
 import json
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
 import lake_helpers
 
 from engagement.contract import TimeWindow
+from engagement.erasure.forget import forget
 from engagement.raw import files, rows
 from engagement.raw.names import topic_chain
 
@@ -29,7 +30,7 @@ class Sent:
 
 
 def settings_of(folder, **overrides):
-    return lake_helpers.settings_of(folder, hash_key=KEY, **overrides)
+    return replace(lake_helpers.settings_of(folder, hash_key=KEY), **overrides)
 
 
 def event(user, at, number, **changes) -> Sent:
@@ -79,3 +80,29 @@ def tables(settings) -> dict[str, list]:
         read = lake_helpers.table(settings, f"SELECT * FROM {name}")
         found[name] = sorted(repr({k: v for k, v in row.items() if k not in where}) for row in read)
     return found | {period: lake_helpers.big_table(settings, period) for period in ("hour", "day")}
+
+
+class Broker:
+    """A broker whose logs end where the lake's chains do, unless told otherwise."""
+
+    def __init__(self, topics=("session",), ends=None, topic_id=TOPIC_ID):
+        self.known, self.ends, self.topic_id = topics, ends or {}, topic_id
+
+    def __call__(self, _settings):
+        return self
+
+    def ids(self, topics):
+        return {topic: self.topic_id for topic in topics if topic in self.known}
+
+    def partitions(self, _topic):
+        return 2
+
+    def end(self, topic, number):
+        return self.ends.get((topic, number), 0)
+
+    def kept(self, topics):
+        return [f"topic {topic} keeps records for 7.0 days" for topic in topics]
+
+
+def erase(settings, *users, broker=None, **options):
+    return forget(settings, users, broker=broker or Broker(), **options)

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from engagement.erasure import fences, tables
 from engagement.erasure.broker import KafkaBroker
@@ -37,6 +37,9 @@ from engagement.tables.context import TableContext, open_tables
 
 LOCK = "erasure"
 ROUNDS = 20
+PER_USER = (units.EVENTS, units.FRAGMENTS, units.ACTIVITY, units.SESSIONS)
+LEFT_ALONE = timedelta(seconds=5)
+"""A temporary file younger than that may be one whose writer is about to lock it."""
 Step = Callable[[str], None]
 """Called at each named point, where a test may kill the run."""
 
@@ -88,6 +91,8 @@ class _Run:
     broker: Callable[[Settings], fences.Broker]
     _clean: dict[str, str] = field(default_factory=dict)
     """Key -> version that was seen clean."""
+    _frozen: set[str] = field(default_factory=set)
+    """Keys of objects that cannot be read before they are restored."""
     _began: float = field(default_factory=time.monotonic)
 
     def look(self) -> None:
@@ -102,11 +107,13 @@ class _Run:
         """The whole of it."""
         self.report.number = self.erasures.add(self.people.names)
         self.step("listed")
+        self._thaw()
         self._fence()
         self._clear_log()
         self.step("log cleared")
         self._tables()
         self.step("tables cleared")
+        self._elsewhere()
         self._times()
 
     # Nothing comes back.
@@ -137,6 +144,39 @@ class _Run:
         self.report.pending += found.pending
         for key in fences.seal(self.lake, found.closed, self.erasures.read()):
             self._touched(key, "sealed")
+
+    # What no listing shows, or no reader can read now.
+
+    def _thaw(self) -> None:
+        """Ask for objects of archive classes; the run after the restore reads them."""
+        history = self.lake.history
+        if history is None:
+            return
+        for key, under_way in sorted(history.frozen("").items()):
+            self._frozen.add(key)
+            if not under_way:
+                history.restore(key)
+                self._touched(key, "restore requested")
+            self.report.pending.append(f"{key} is in an archive class and its restore is under way: run it again when it can be read")
+
+    def _elsewhere(self) -> None:
+        """Older versions that the store keeps, copies on this machine, and what killed writers left."""
+        for left in self.lake.left_overs(datetime.now(UTC), LEFT_ALONE, remove=True):
+            self._touched(left.name, "deleted")
+        history = self.lake.history
+        if history is None:
+            return
+        slots = self._touched_slots()
+        held = {units.slot_key(table, slot) for table in PER_USER for slot in slots} | {item.key for item in self.report.objects}
+        for old in history.versions(""):
+            if old.key.startswith((f"{RAW}/", f"{ARCHIVE}/")) or old.key in held:
+                try:
+                    history.delete(old)
+                except Exception as error:  # noqa: BLE001 - whatever the store says against one, the others go
+                    self.report.left[f"{old.key} version {old.version}"] = " ".join(str(error).split())
+                else:
+                    self._touched(f"{old.key} version {old.version}", "deleted")
+        history.drop_copies(self.lake.list(""))
 
     # The log.
 
@@ -232,10 +272,11 @@ class _Run:
 
     def _log(self) -> list[Entry]:
         """Raw first, then the archive: what moved meanwhile is seen (R5). Covered raw objects too, their bytes are there."""
-        return [*self.lake.list(RAW), *self.lake.list(ARCHIVE)]
+        return [entry for folder in (RAW, ARCHIVE) for entry in self.lake.list(folder) if entry.key not in self._frozen]
 
     def _rest(self) -> list[Entry]:
-        return [entry for entry in self.lake.list("") if not entry.key.startswith((f"{RAW}/", f"{ARCHIVE}/"))]
+        rest = (entry for entry in self.lake.list("") if not entry.key.startswith((f"{RAW}/", f"{ARCHIVE}/")))
+        return [entry for entry in rest if entry.key not in self._frozen]
 
     def _unseen(self, entries: Iterable[Entry]) -> list[Entry]:
         return [entry for entry in entries if self._clean.get(entry.key) != entry.version]

@@ -14,9 +14,12 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import IO, BinaryIO
+from typing import IO, TYPE_CHECKING, BinaryIO
 
 from engagement.errors import EngagementError, TransientError
+
+if TYPE_CHECKING:
+    from engagement.lake.history import History
 
 TEMP_FOLDER = ".tmp"
 LOCK_FOLDER = ".locks"
@@ -70,6 +73,11 @@ class Lake(ABC):
     parallel = 1
     """Requests that are worth having under way at once."""
 
+    @property
+    def history(self) -> History | None:
+        """What the store keeps beside the objects that a listing shows; None where it keeps nothing."""
+        return None
+
     def name(self, key: str) -> str:
         """An object as a message for people names it."""
         return f"{self.url}/{key}"
@@ -99,6 +107,10 @@ class Lake(ABC):
 
         Raises FileNotFoundError where there is none.
         """
+
+    @abstractmethod
+    def open_version(self, entry: Entry) -> BinaryIO:
+        """As `open`, of exactly this version; raises FileNotFoundError where the object is another by now."""
 
     @abstractmethod
     def local(self, entries: Iterable[Entry]) -> Sequence[Path]:

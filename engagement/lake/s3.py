@@ -18,6 +18,7 @@ from typing import IO, TYPE_CHECKING, Any, BinaryIO, TypeVar, cast
 
 from engagement.errors import EngagementError
 from engagement.lake import s3_client
+from engagement.lake.history import History
 from engagement.lake.interface import TEMP_FOLDER, AlreadyExists, Changed, Entry, Lake, LakeUnavailable, LeftOver, OutcomeUnknown
 from engagement.lake.lease import Leases
 from engagement.lake.mirror import Mirror
@@ -61,6 +62,12 @@ class S3Lake(Lake):
     @cached_property
     def _uploads(self) -> Uploads:
         return Uploads(s3_client.boto_client(self._endpoint), self._bucket, f"{self._prefix}/" if self._prefix else "")
+
+    @property
+    def history(self) -> History:
+        """As Lake.history."""
+        client = s3_client.boto_client(self._endpoint)
+        return History(client, self._bucket, f"{self._prefix}/" if self._prefix else "", self._mirror.folder, self._mirror.path)
 
     def list(self, prefix: str, after: str | None = None) -> Iterator[Entry]:
         """As Lake.list, a request for each thousand objects."""
@@ -115,7 +122,14 @@ class S3Lake(Lake):
 
     def open(self, key: str) -> BinaryIO:
         """As Lake.open."""
-        found = self._get(key, {"range": {"suffix": TAIL_BYTES}})
+        return self._opened(key, {"range": {"suffix": TAIL_BYTES}})
+
+    def open_version(self, entry: Entry) -> BinaryIO:
+        """As Lake.open_version."""
+        return self._opened(entry.key, {"range": {"suffix": TAIL_BYTES}, "if_match": f'"{entry.version}"'})
+
+    def _opened(self, key: str, options: GetOptions) -> BinaryIO:
+        found = self._get(key, options)
         if found is None:
             raise FileNotFoundError(self.name(key))
         entry, tail = found
@@ -253,6 +267,8 @@ class S3Lake(Lake):
 
     def _of_object(self, key: str, ask: Callable[[], T], empty: Callable[[], Any] | None = None) -> T | None:
         """The answer about one object, None where there is none. A range of an empty object is refused: `empty` is asked then."""
+        from obstore.exceptions import PreconditionError
+
         self._require_usable()
         try:
             answer = ask()
@@ -260,6 +276,8 @@ class S3Lake(Lake):
             if code_of(error) not in (None, "NoSuchKey"):
                 raise self._explained(error, key) from error
             self._require_bucket()
+            return None
+        except PreconditionError:  # asked for a version that is no more
             return None
         except Exception as error:
             if empty is not None and (code_of(error) == "InvalidRange" or "non-partial response" in str(error)):

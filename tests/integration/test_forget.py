@@ -11,41 +11,15 @@ import erasure_world as world
 import lake_helpers
 import pyarrow.parquet as pq
 import pytest
+from erasure_world import Broker, erase
 
 from engagement.contract import TimeWindow
-from engagement.erasure.forget import forget
 from engagement.lake import AlreadyExists, open_lake
 from engagement.raw import archive, audit, compaction, erasures, files, rows
 from engagement.raw.index import RawIndex
 from engagement.raw.names import topic_chain
 from engagement.tables import bulk, events, refresh, waits
 from engagement.tables.context import open_tables
-
-
-class Broker:
-    """A broker whose logs end where the lake's chains do, unless told otherwise."""
-
-    def __init__(self, topics=("session",), ends=None, topic_id=world.TOPIC_ID):
-        self.known, self.ends, self.topic_id = topics, ends or {}, topic_id
-
-    def __call__(self, _settings):
-        return self
-
-    def ids(self, topics):
-        return {topic: self.topic_id for topic in topics if topic in self.known}
-
-    def partitions(self, _topic):
-        return 2
-
-    def end(self, topic, number):
-        return self.ends.get((topic, number), 0)
-
-    def kept(self, topics):
-        return [f"topic {topic} keeps records for 7.0 days" for topic in topics]
-
-
-def erase(settings, *users, broker=None, **options):
-    return forget(settings, users, broker=broker or Broker(), **options)
 
 
 def made(folder, sent, extra=(), *, never=()):
