@@ -25,7 +25,7 @@ from dagster import (
 )
 
 from engagement.raw.footers import RawFile
-from engagement.tables import backlog, units, waits
+from engagement.tables import backlog, recent, units, waits
 from engagement.tables.context import open_tables
 from resources import tags
 from resources.tables import Tables
@@ -67,7 +67,7 @@ def evaluate(instance: DagsterInstance, tables: Tables, cursor: str | None, now:
     """One tick: run requests for what waits, materializations of raw_events since the cursor, the new cursor."""
     free_silent_runs(instance, now)
     with open_tables(tables.settings()) as opened:
-        waiting = waits.compute(opened)
+        waiting = recent.compute(opened, now)
         new = opened.index.after(json.loads(cursor) if cursor else {})
         unreadable = len(opened.index.unreadable())
         lacking = backlog.measure(opened, [hour for hour in waiting.hours if units.is_late(hour, now)])

@@ -20,7 +20,7 @@ from engagement.dashboard.freshness import Consumer, Facts, Status
 from engagement.errors import EngagementError
 from engagement.lake import LAKE_JSON, connect
 from engagement.settings import Settings
-from engagement.tables import declared, schemas, units, waits
+from engagement.tables import declared, recent, schemas, units, waits
 from engagement.tables.context import TableContext, open_tables
 from engagement.tables.objects import Footers
 from engagement.tables.views import open_views
@@ -113,7 +113,7 @@ def snapshot(
 
 def facts_of(context: TableContext, consumer: Consumer | None) -> Facts:
     """What the lake says about freshness: footers of the newest hour rows, what waits, the raw index."""
-    waiting = waits.compute(context)
+    waiting = recent.compute(context)
     keys = sorted(key for key in context.footers.listing(units.BIG_TABLE) if key.endswith("/hours.parquet"))
     covered = [
         datetime.fromisoformat(made["newest_received_at"])

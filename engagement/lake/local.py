@@ -112,6 +112,14 @@ class LocalLake(Lake):
         except OSError as error:
             raise _unavailable(error, self.path(key)) from error
 
+    def open_version(self, entry: Entry) -> BinaryIO:
+        """As Lake.open_version."""
+        file = self.open(entry.key)
+        if _entry(entry.key, os.fstat(file.fileno())) != entry:
+            file.close()
+            raise FileNotFoundError(self.path(entry.key))
+        return file
+
     def put_new(self, key: str, data: bytes | memoryview) -> Entry:
         """As Lake.put_new; of those who link at once one wins."""
         with self._temporary(key, data) as temp:

@@ -20,8 +20,9 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import date, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 from engagement.lake import LAKE_JSON, Entry, Lake
 from engagement.lake.together import together
@@ -40,6 +41,7 @@ create table if not exists touches
     (slot text, chain text, start integer, rows integer, primary key (slot, chain, start)) without rowid;
 create table if not exists unreadable (key text primary key, why text) without rowid;
 create table if not exists heads (chain text primary key, last_start integer, last_received_at text, seen_at real) without rowid;
+create table if not exists changes (day text primary key, number integer) without rowid;
 create table if not exists turns (one integer primary key check (one = 1), turn integer);
 """
 _SCHEMA_VERSION = 5
@@ -111,6 +113,12 @@ class RawIndex:
                 self._db.execute("insert or ignore into turns values (1, 0)")
         return new
 
+    @property
+    def turn(self) -> int:
+        """How often somebody looked at what is recent; turns of a round are counted by it."""
+        found = self._db.execute("select turn from turns").fetchone()
+        return int(found[0]) if found else 0
+
     def _was_synced(self) -> bool:
         """Whether everything was listed once: only then are the heads of chains known."""
         return self._db.execute("select 1 from turns").fetchone() is not None
@@ -166,13 +174,20 @@ class RawIndex:
         return new, unreadable
 
     def _forget(self, keys: Iterable[str]) -> None:
-        where = [(parsed[0].label, parsed[1]) for key in keys if (parsed := parse_key(key))]
-        for table in ("files", "touches"):
-            self._db.executemany(f"delete from {table} where chain = ? and start = ?", where)
+        for key in keys:
+            if (parsed := parse_key(key)) is None:
+                continue
+            where = (parsed[0].label, parsed[1])
+            for (footer,) in self._db.execute("select footer from files where chain = ? and start = ?", where).fetchall():
+                slots = [slot.isoformat() for slot in RawFile.from_json(footer).event_slots]
+                parts.note_change(self._db, slots)
+                self._db.executemany("delete from touches where slot = ? and chain = ? and start = ?", ((slot, *where) for slot in slots))
+            self._db.execute("delete from files where chain = ? and start = ?", where)
 
     def _add(self, new: Iterable[RawFile]) -> None:
         for raw in new:
             label = raw.chain.label
+            parts.note_change(self._db, [slot.isoformat() for slot in raw.event_slots])
             row = (label, raw.start, raw.end, raw.version, raw.size, raw.to_json(), parts.covered(self._db, label, raw.start))
             self._db.execute("insert or replace into files values (?, ?, ?, ?, ?, ?, ?)", row)
             self._db.execute(_HEAD, (label, raw.start, raw.last_received_at.isoformat() if raw.last_received_at else "", time.time()))
@@ -223,26 +238,44 @@ class RawIndex:
                 for slot in slots
             }
 
-    def touched(self) -> dict[datetime, dict[str, int]]:
-        """Slot start -> chain label -> an offset behind its last row of the slot, not behind what was claimed with that row."""
+    def last_change(self) -> int:
+        """A number that grows with each change of what slots hold."""
+        return int(self._db.execute("select coalesce(max(number), 0) from changes").fetchone()[0])
+
+    def changed_since(self, number: int) -> set[date]:
+        """UTC days with slots that changed after this number."""
+        return {date.fromisoformat(day) for (day,) in self._db.execute("select day from changes where number > ?", (number,))}
+
+    def touched(self, days: Iterable[date] | None = None) -> dict[datetime, dict[str, int]]:
+        """Slot start -> chain label -> an offset behind its last row of the slot, not behind what was claimed with that row.
+
+        Of the slots of these UTC days, of all where none are given.
+        """
         query = """
             select slot, chain, max(upto) from (
-                select slot, chain, "end" as upto from touches join files using (chain, start) where not covered
-                union all select slot, chain, last_offset + 1 from archived
+                select slot, chain, "end" as upto from touches join files using (chain, start)
+                    where not covered and slot >= ? and slot < ?
+                union all select slot, chain, last_offset + 1 from archived where slot >= ? and slot < ?
             ) group by slot, chain"""
         found: dict[datetime, dict[str, int]] = {}
-        for slot, chain, end in self._db.execute(query):
+        for slot, chain, end in self._of_days(query, days):
             found.setdefault(datetime.fromisoformat(slot), {})[chain] = end
         return found
 
-    def good_rows(self) -> dict[datetime, int]:
-        """Slot start -> good rows in it."""
+    def good_rows(self, days: Iterable[date] | None = None) -> dict[datetime, int]:
+        """Slot start -> good rows in it; of these UTC days as `touched`."""
         query = """
             select slot, sum(rows) from (
-                select slot, rows from touches join files using (chain, start) where not covered
-                union all select slot, rows from archived
+                select slot, rows from touches join files using (chain, start) where not covered and slot >= ? and slot < ?
+                union all select slot, rows from archived where slot >= ? and slot < ?
             ) group by slot"""
-        return {datetime.fromisoformat(slot): rows for slot, rows in self._db.execute(query)}
+        return {datetime.fromisoformat(slot): rows for slot, rows in self._of_days(query, days)}
+
+    def _of_days(self, query: str, days: Iterable[date] | None) -> Iterator[tuple[Any, ...]]:
+        """Rows of a query that takes twice the bounds of slots."""
+        ranges = [("", "~")] if days is None else [(day.isoformat(), (day + timedelta(days=1)).isoformat()) for day in sorted(set(days))]
+        for bounds in ranges:
+            yield from self._db.execute(query, bounds * 2)
 
     def newest_received_at(self) -> datetime | None:
         """Log-append time of the newest record of the log, rejects included, imports not."""

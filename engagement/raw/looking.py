@@ -48,7 +48,7 @@ class Look:
 
 
 def recent(lake: Lake, heads: Iterable[Head], turn: int, now: float) -> Look:
-    """The look of this turn: a listing of each living chain, one of folders, and one of a whole chain or the archive.
+    """The look of this turn: a listing of each living chain, one of folders, and at every second turn one of a whole chain or the archive.
 
     New chains are then listed whole.
     """
@@ -56,10 +56,13 @@ def recent(lake: Lake, heads: Iterable[Head], turn: int, now: float) -> Look:
     scopes = {head.label: Scope(head.label, head.last_start) for head in living(known.values(), now)}
     topics = sorted({Chain.parse(label).topic for label in known})
     scopes |= {label: Scope(label) for label in _chains(lake, topics, turn) if label not in known}
-    whole = [None, *sorted(known)][turn % (1 + len(known))]
-    if whole is not None:
-        scopes[whole] = Scope(whole)
-    return Look(list(scopes.values()), archive=whole is None)
+    archive = False
+    if turn % 2 == 0:  # at the others whoever looks lists something of his own (`tables.recent`)
+        whole = [None, *sorted(known)][turn // 2 % (1 + len(known))]
+        archive = whole is None
+        if whole is not None:
+            scopes[whole] = Scope(whole)
+    return Look(list(scopes.values()), archive)
 
 
 def _chains(lake: Lake, topics: Sequence[str], turn: int) -> list[str]:

@@ -84,6 +84,9 @@ class PartsIndex:
 
     def _forget(self, key: str) -> None:
         ranges = self._db.execute('select chain, start, "end" from ranges where part = ?', (key,)).fetchall()
+        for chain, start, _ in ranges:
+            query = "select slot from archived where chain = ? and start = ? and part = ?"
+            note_change(self._db, {slot for (slot,) in self._db.execute(query, (chain, start, key)).fetchall()})
         self._db.execute("delete from ranges where part = ?", (key,))
         for chain, start, end in ranges:
             self._db.execute("delete from archived where chain = ? and start = ? and part = ?", (chain, start, key))
@@ -100,6 +103,7 @@ class PartsIndex:
             self._db.execute("insert into ranges values (?, ?, ?, ?, ?)", (label, item.start, item.end, entry.key, last))
             touches = [(slot.isoformat(), label, item.start, entry.key, held.rows, held.last_offset) for slot, held in item.slots.items()]
             self._db.executemany("insert into archived values (?, ?, ?, ?, ?, ?)", touches)
+            note_change(self._db, {slot for slot, *_ in touches})
             self._cover(label, item.start, item.end)
 
     def _cover(self, chain: str, start: int, end: int) -> None:
@@ -134,6 +138,12 @@ class PartsIndex:
             }
             known = self._parsed[key] = (version, made)
         return known[1]
+
+
+def note_change(db: sqlite3.Connection, slots: Iterable[str]) -> None:
+    """Give the days of slots whose sources change a new number."""
+    for day in {slot[:10] for slot in slots}:
+        db.execute("insert or replace into changes values (?, (select coalesce(max(number), 0) + 1 from changes))", (day,))
 
 
 def covered(db: sqlite3.Connection, chain: str, start: int) -> bool:

@@ -74,7 +74,7 @@ class LakeWatch:
 
     def new_files(self, known: dict[str, int]) -> list[RawFile]:
         """Raw objects beyond the known ends; `known` is brought forward."""
-        self._index.sync()
+        self._index.sync(recent=True)
         found = self._index.after(known)
         for raw in found:
             known[raw.chain.label] = max(raw.end, known.get(raw.chain.label, 0))

@@ -13,6 +13,7 @@ from engagement.raw import erasures
 from engagement.raw.index import RawIndex
 from engagement.settings import Settings
 from engagement.tables import declared, engine, schemas, slices
+from engagement.tables.known import Known
 from engagement.tables.model import Model, built_in
 from engagement.tables.objects import CODE_VERSION, Candidate, Footers, Held
 
@@ -45,6 +46,8 @@ class TableContext:
     retired: Mapping[str, str] = field(default_factory=dict)
     """Dimensions of older models of the lake that the present one lacks, with their ALL words."""
     footers: Footers = field(init=False)
+    known: Known | None = None
+    """What this machine knows of the tables' objects; nothing: each process finds out for itself."""
     judge: Judge = _accept
     judge_all: JudgeAll | None = None
     """Judges many at once, where that is cheaper than `judge` on each."""
@@ -52,7 +55,7 @@ class TableContext:
     """Length of the erasure list when the context was opened, before anything was read."""
 
     def __post_init__(self) -> None:
-        self.footers = Footers(self.lake)
+        self.footers = Footers(self.lake, self.known)
         self.erasures = erasures.length(self.lake)
 
     def relation(self, entries: Iterable[Entry | None], table: str, *, keys: Sequence[str] = (), place: bool = False) -> str:
@@ -125,9 +128,11 @@ def open_tables(settings: Settings, judge: Judge = _accept) -> Iterator[TableCon
     model = declared.load(settings)
     retired = declared.remember(lake, model)
     index = RawIndex(lake, settings.state_dir)
+    known = Known(lake, settings.state_dir)
     con = engine.connect(settings)
     try:
-        yield TableContext(settings, lake, lake_format, index, con, model, retired, judge=judge)
+        yield TableContext(settings, lake, lake_format, index, con, model, retired, known, judge=judge)
     finally:
         con.close()
+        known.close()
         index.close()

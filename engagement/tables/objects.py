@@ -5,16 +5,19 @@ A footer names the inputs the rows were made from, so that what waits is compute
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from engagement.errors import TransientError
 from engagement.lake import Changed, Entry, Lake
-from engagement.tables import finality
+from engagement.lake.together import together
+from engagement.tables import finality, units
+from engagement.tables.known import Known
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -57,24 +60,44 @@ class Held(Exception):
 
 
 class Footers:
-    """Footers of objects, each read once per version."""
+    """Footers of objects, each read once per version, by all processes that share `known`."""
 
-    def __init__(self, lake: Lake) -> None:
+    def __init__(self, lake: Lake, known: Known | None = None) -> None:
         self._lake = lake
+        self._disk = known or Known(lake)
         self._known: dict[str, tuple[str, dict[str, Any]]] = {}
 
     def of(self, entry: Entry | None) -> dict[str, Any]:
         """The facts in an object's footer; empty where there is no object."""
-        if entry is None:
-            return {}
-        known = self._known.get(entry.key)
-        if known is None or known[0] != entry.version:
-            known = self._known[entry.key] = (entry.version, _read(self._lake, entry.key))
-        return known[1]
+        return {} if entry is None else self.all([entry])[entry.key]
+
+    def all(self, entries: Iterable[Entry]) -> dict[str, dict[str, Any]]:
+        """Key -> the facts in the object's footer; what is not known is read at once."""
+        asked = list(entries)
+        wanted = [entry for entry in asked if self._known.get(entry.key, ("",))[0] != entry.version]
+        missing = []
+        for entry in wanted:
+            facts = self._disk.facts(entry)
+            if facts is None:
+                missing.append(entry)
+            else:
+                self._known[entry.key] = (entry.version, facts)
+        kept = []
+        for entry, (facts, exact) in zip(missing, together(self._lake, self._facts, missing), strict=True):
+            self._known[entry.key] = (entry.version, facts)
+            kept += [(entry, facts)] if exact else []
+        self._disk.keep_facts(kept)
+        return {entry.key: self._known[entry.key][1] for entry in asked}
+
+    def _facts(self, entry: Entry) -> tuple[dict[str, Any], bool]:
+        """The facts, and whether they are of this version: an object that was replaced meanwhile shows its present ones."""
+        with contextlib.suppress(FileNotFoundError), self._lake.open_version(entry) as file:
+            return _facts_in(file), True
+        return _read(self._lake, entry.key), False
 
     def listing(self, prefix: str) -> dict[str, Entry]:
-        """All objects below a folder by key."""
-        return {entry.key: entry for entry in self._lake.list(prefix)}
+        """All units below a folder by key."""
+        return {entry.key: entry for entry in self._lake.list(prefix) if units.is_key(entry.key)}
 
 
 def provenance(footers: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
@@ -133,7 +156,7 @@ def publish_made(lake: Lake, key: str, old: Entry | None, candidate: Candidate) 
 
 def unchanged(lake: Lake, key: str, old: Entry | None) -> Outcome:
     """What became of a unit that had not to be made anew."""
-    facts = Footers(lake).of(old)
+    facts = _read(lake, key) if old else {}
     return Outcome(key, int(facts.get("rows", 0)), old.size if old else 0, False, facts)
 
 
@@ -195,12 +218,16 @@ def read_rows(lake: Lake, entry: Entry) -> pa.Table:
 
 
 def _read(lake: Lake, key: str) -> dict[str, Any]:
-    import pyarrow.parquet as pq
-
     try:
         with lake.open(key) as file:
-            metadata = pq.read_metadata(file).metadata or {}
+            return _facts_in(file)
     except FileNotFoundError:
         return {}
+
+
+def _facts_in(file: BinaryIO) -> dict[str, Any]:
+    import pyarrow.parquet as pq
+
+    metadata = pq.read_metadata(file).metadata or {}
     facts: dict[str, Any] = json.loads(metadata.get(FOOTER_KEY, b"{}"))
     return facts

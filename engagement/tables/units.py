@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from datetime import UTC, date, datetime, timedelta
 
+_KEY = re.compile(r".+/year=\d{4}/month=\d{2}/day=\d{2}/(hour=\d{2}/slot-\d{2}|hours|day)\.parquet")
 HOUR = timedelta(hours=1)
 DAY = timedelta(days=1)
 
@@ -87,6 +89,11 @@ def day_of_key(key: str) -> date:
     """The UTC day of any key below a day's folder."""
     parts = dict(part.split("=") for part in key.split("/") if "=" in part)
     return date(int(parts["year"]), int(parts["month"]), int(parts["day"]))
+
+
+def is_key(key: str) -> bool:
+    """Whether a key is that of a unit: what strangers leave in a table's folder is not of the table."""
+    return _KEY.fullmatch(key) is not None
 
 
 def contiguous(hours: Iterable[datetime], step: timedelta = HOUR, longest: int = 24) -> list[tuple[datetime, datetime]]:

@@ -11,7 +11,7 @@ from engagement.errors import PermanentError
 from engagement.lake import Lake, open_lake
 from engagement.raw.index import RawIndex
 from engagement.settings import Settings
-from engagement.tables import declared, engine, schemas
+from engagement.tables import declared, engine, schemas, units
 
 if TYPE_CHECKING:
     import duckdb
@@ -42,7 +42,7 @@ def open_views(settings: Settings, only: Collection[str] = tuple(VIEWS)) -> Iter
     try:
         for name in only:
             table, keys = VIEWS[name]
-            paths = list(lake.local(entry for entry in lake.list(table) if entry.key.endswith(".parquet")))
+            paths = list(lake.local(entry for entry in lake.list(table) if units.is_key(entry.key)))
             rows = engine.relation(paths, table, model, keys=keys, retired=retired)
             con.execute(f"CREATE VIEW {name if name != 'sessions' else 'stored_sessions'} AS SELECT * FROM {rows}")
         if "sessions" in only:

@@ -11,11 +11,13 @@ from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from typing import Any
 
-from engagement.lake import Entry
+from engagement.lake import Entry, Lake
 from engagement.tables import finality, units
 from engagement.tables.big_table import inputs_of
 from engagement.tables.context import TableContext
 from engagement.tables.sessions import is_stale, named
+
+TABLES = (units.BIG_TABLE, units.EVENTS, units.ACTIVITY, units.FRAGMENTS, units.SESSIONS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,31 +27,49 @@ class Waiting:
     hours: dict[datetime, str] = field(default_factory=dict)
     days: dict[date, str] = field(default_factory=dict)
     final: tuple[datetime, ...] = ()
-    """Hours of final days with raw rows that their hour rows do not carry, and never will: nobody waits for them."""
+    """Hours of final days whose hour rows are kept and lack raw rows that came too late: nobody waits for them (R11)."""
 
     def __bool__(self) -> bool:
         return bool(self.hours or self.days)
 
 
 def compute(context: TableContext, now: datetime | None = None) -> Waiting:
-    """What waits now. Lists the lake and opens the footers it has not seen in this version."""
+    """What waits now. Lists the lake and opens the footers it has not seen in this version.
+
+    Who asks every few seconds asks `recent`.
+    """
     context.index.sync()
-    tables = (units.EVENTS, units.ACTIVITY, units.FRAGMENTS, units.SESSIONS, units.BIG_TABLE)
-    listing = {table: context.footers.listing(table) for table in tables}
-    facts_of = context.footers.of
+    listing = {table: context.footers.listing(table) for table in TABLES}
+    hours, days = of(context, listing, context.index.touched(), context.index.good_rows())
+    return open_only(Waiting(hours, days), *first_open(context.lake, now or datetime.now(UTC)))
+
+
+def of(
+    context: TableContext,
+    listing: Mapping[str, Mapping[str, Entry]],
+    touched: Mapping[datetime, Mapping[str, int]],
+    good_rows: Mapping[datetime, int],
+) -> tuple[dict[datetime, str], dict[date, str]]:
+    """The hours and days that wait, each with why, by these objects of each table and these raw records.
+
+    For the right answer of a day they have to hold its own objects and its neighbours' fragments, whole.
+    """
+    facts = context.footers.all(
+        entry for table in (units.ACTIVITY, units.FRAGMENTS, units.SESSIONS, units.BIG_TABLE) for entry in listing[table].values()
+    )
     hour_facts: dict[datetime, Mapping[str, Any]] = {}
     day_facts: dict[date, Mapping[str, Any]] = {}
     for key, entry in listing[units.BIG_TABLE].items():
         if key.endswith("/day.parquet"):
-            day_facts[units.day_of_key(key)] = facts_of(entry)
+            day_facts[units.day_of_key(key)] = facts[entry.key]
         elif key.endswith("/hours.parquet"):
-            hour_facts |= {datetime.fromisoformat(hour): made for hour, made in facts_of(entry).get("hours", {}).items()}
-    inputs = listing[units.ACTIVITY] | listing[units.SESSIONS]
-    activity = {units.slot_of_key(key): facts_of(entry) for key, entry in listing[units.ACTIVITY].items()}
-    hours = waiting_for_raw(context.index.touched(), hour_facts) | waiting_for_mended(context.index.good_rows(), activity)
+            hour_facts |= {datetime.fromisoformat(hour): made for hour, made in facts[entry.key].get("hours", {}).items()}
+    inputs = {**listing[units.ACTIVITY], **listing[units.SESSIONS]}
+    activity = {units.slot_of_key(key): facts[entry.key] for key, entry in listing[units.ACTIVITY].items()}
+    hours = waiting_for_raw(touched, hour_facts) | waiting_for_mended(good_rows, activity)
     hours = waiting_for_inputs(inputs, hour_facts, context.format.slot_minutes) | hours
-    sessions = {units.slot_of_key(key): facts_of(entry) for key, entry in listing[units.SESSIONS].items()}
-    fragments = {key: (entry.version, facts_of(entry)) for key, entry in listing[units.FRAGMENTS].items()}
+    sessions = {units.slot_of_key(key): facts[entry.key] for key, entry in listing[units.SESSIONS].items()}
+    fragments = {key: (entry.version, facts[entry.key]) for key, entry in listing[units.FRAGMENTS].items()}
     hours = waiting_for_sessions(fragments, sessions) | hours
     made = ({units.slot_of_key(key): facts for key, (_, facts) in fragments.items()}, activity)
     hours = waiting_for_events({units.slot_of_key(key): entry for key, entry in listing[units.EVENTS].items()}, *made) | hours
@@ -59,18 +79,23 @@ def compute(context: TableContext, now: datetime | None = None) -> Waiting:
     hours, days = old_hours | hours, old_days | days
     for hour in old_hours:
         days.pop(hour.date(), None)  # a day is of one model: its rows are made when all its hours are
-    first = finality.read(context.lake).first_open_day(now or datetime.now(UTC))
-    return open_only(Waiting(dict(sorted(hours.items())), dict(sorted(days.items()))), first, hour_facts)
+    return dict(sorted(hours.items())), dict(sorted(days.items()))
 
 
-def open_only(waiting: Waiting, first: date | None, made: Mapping[datetime, Any]) -> Waiting:
-    """What waits from the first open day on; hours of final days whose rows lack raw rows are named apart."""
+def first_open(lake: Lake, now: datetime) -> tuple[date | None, date]:
+    """The first day that is not final, and the first whose hour rows are kept (`open_only`)."""
+    found = finality.read(lake)
+    return found.first_open_day(now), found.gone_before.get("hour_rows", date.min)
+
+
+def open_only(waiting: Waiting, first: date | None, kept_since: date) -> Waiting:
+    """What waits from the first open day on; hours of final days that lack raw rows are named apart, as far back as hour rows are kept."""
     if first is None:
         return waiting
     return Waiting(
         {hour: why for hour, why in waiting.hours.items() if hour.date() >= first},
         {day: why for day, why in waiting.days.items() if day >= first},
-        tuple(hour for hour, why in waiting.hours.items() if hour.date() < first and why == "raw" and hour in made),
+        tuple(hour for hour, why in waiting.hours.items() if kept_since <= hour.date() < first and why == "raw"),
     )
 
 

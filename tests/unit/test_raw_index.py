@@ -315,7 +315,7 @@ def asked(lake, monkeypatch):
 
 def whole_round(index):
     """Enough looks that everything had its turn."""
-    return [raw for _ in range(12) for raw in index.sync(recent=True)]
+    return [raw for _ in range(24) for raw in index.sync(recent=True)]
 
 
 def test_a_recent_look_sees_what_a_known_chain_has_new_at_once(index, lake):
