@@ -7,7 +7,6 @@ unit: what the run made is in the lake, and the next run must not wait for a ret
 from dagster import AssetDep, AssetExecutionContext, AssetsDefinition, LastPartitionMapping, MetadataValue, asset
 
 from engagement import catalog
-from engagement.errors import EngagementError
 from engagement_assets import steps
 from engagement_assets.common import LIVE_SLA
 from resources.tables import Tables
@@ -31,8 +30,8 @@ def assets() -> list[AssetsDefinition]:
     def catalog_asset(context: AssetExecutionContext, tables: Tables) -> None:
         opened = tables.context
         try:
-            report = catalog.refresh(opened.settings, opened.lake, keys=tables.made, index=opened.index)
-        except EngagementError:
+            report = catalog.refresh(opened.settings, opened.lake, keys=tables.made, opened=opened)
+        except Exception:
             steps.say_that_no_unit_failed(context)
             raise
         else:

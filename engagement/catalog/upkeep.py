@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from engagement.catalog.report import Report
 from engagement.lake import LAKE_JSON, Lake, LakeFormat
-from engagement.raw.index import RawIndex
 from engagement.settings import Settings
 from engagement.tables import declared, schemas, views
+from engagement.tables.context import TableContext
 from engagement.tables.model import Model
 
 if TYPE_CHECKING:
@@ -23,15 +23,16 @@ NO_FOLDER = "no file of views: the lake is no folder of this machine; ENGAGEMENT
 _REGION = ("AWS_REGION", "AWS_DEFAULT_REGION", "AWS_PROFILE")
 
 
-def refresh(settings: Settings, lake: Lake, *, keys: Collection[str] | None = None, index: RawIndex | None = None) -> Report:
+def refresh(settings: Settings, lake: Lake, *, keys: Collection[str] | None = None, opened: TableContext | None = None) -> Report:
     """Bring the catalog up to date with what is new in the lake.
 
-    `keys` are the objects that the run made or found, so that the lake need not be listed; None lists it. `index` is the
-    run's own, up to date already. Raises PermanentError, or TransientError where the catalog's service does not answer.
+    `keys` are the objects that the run made or found, so that the lake need not be listed; None lists it. `opened` are the
+    run's own handles, so that nothing is read twice. Raises PermanentError, or TransientError where the catalog's service
+    does not answer.
     """
     if settings.catalog == "local":
-        return _views(settings, lake, index)
-    report, catalog = _glue(settings, lake)
+        return _views(settings, lake, opened)
+    report, catalog = _glue(settings, lake, opened)
     catalog.refresh(_listed(lake) if keys is None else keys)
     return report
 
@@ -45,16 +46,16 @@ def mend(settings: Settings, lake: Lake) -> Report:
     return report
 
 
-def tables(settings: Settings, lake: Lake, today: date | None = None) -> dict[str, dict[str, Any]]:
-    """Folder of each table -> Glue's TableInput under these settings (`engagement catalog --json`)."""
+def tables(settings: Settings, lake: Lake, opened: TableContext | None = None, today: date | None = None) -> dict[str, dict[str, Any]]:
+    """Folder of each table -> Glue's TableInput under these settings (`engagement catalog show --json`)."""
     from engagement.catalog import shape
 
-    model, retired = _models(settings, lake)
-    last = today or datetime.now(UTC).date()
-    projected = settings.glue_partitions == "projected"
-    start = LakeFormat.from_json(lake.read(LAKE_JSON) or b"").history_start
-    days = (start, last.replace(year=last.year + 1, day=1)) if projected else None
-    return shape.table_inputs(place(lake), model, retired, days)
+    days = None
+    if settings.glue_partitions == "projected":
+        last = today or datetime.now(UTC).date()
+        lake_format = opened.format if opened else LakeFormat.from_json(lake.read(LAKE_JSON) or b"")
+        days = (lake_format.history_start, last.replace(year=last.year + 1, day=1))
+    return shape.table_inputs(place(lake), *_models(settings, lake, opened), days)
 
 
 def place(lake: Lake) -> str:
@@ -62,27 +63,29 @@ def place(lake: Lake) -> str:
     return lake.url if "://" in lake.url else Path(lake.url).as_uri()
 
 
-def _models(settings: Settings, lake: Lake) -> tuple[Model, Mapping[str, str]]:
+def _models(settings: Settings, lake: Lake, opened: TableContext | None) -> tuple[Model, Mapping[str, str]]:
+    if opened:
+        return opened.model, opened.retired
     model = declared.load(settings)
     return model, declared.retired(lake, model)
 
 
-def _views(settings: Settings, lake: Lake, index: RawIndex | None, *, always: bool = False) -> Report:
+def _views(settings: Settings, lake: Lake, opened: TableContext | None, *, always: bool = False) -> Report:
     if "://" in lake.url:
         return Report("local", lake.url, note=NO_FOLDER)
     from engagement.catalog import local
 
-    read_to = views.read_to(lake, settings) if index is None else index.newest_received_at() or datetime.max.replace(tzinfo=UTC)
-    return local.refresh(settings, lake, *_models(settings, lake), read_to, always=always)
+    read_to = opened.index.newest_received_at() or datetime.max.replace(tzinfo=UTC) if opened else views.read_to(lake, settings)
+    return local.refresh(settings, lake, *_models(settings, lake, opened), read_to, always=always)
 
 
-def _glue(settings: Settings, lake: Lake) -> tuple[Report, GlueCatalog]:
+def _glue(settings: Settings, lake: Lake, opened: TableContext | None = None) -> tuple[Report, GlueCatalog]:
     from engagement.catalog import calls
     from engagement.catalog.glue import Database, GlueCatalog
     from engagement.catalog.noted import Noted
 
     report = Report("glue", settings.glue_database)
-    database = Database(settings.glue_database, tables(settings, lake), settings.glue_partitions == "listed")
+    database = Database(settings.glue_database, tables(settings, lake, opened), settings.glue_partitions == "listed")
     of_service = calls.Calls(lambda: calls.client(settings), report.calls)
     return report, GlueCatalog(database, of_service, Noted(_note(settings, lake)), report)
 

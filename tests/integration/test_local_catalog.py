@@ -40,7 +40,7 @@ def fill(folder, *events):
     with lake_helpers.tables_of(folder) as context:
         lake_helpers.write(context, events)
         refresh.until_nothing_waits(context)
-        return catalog.refresh(context.settings, context.lake, index=context.index)
+        return catalog.refresh(context.settings, context.lake, opened=context)
 
 
 def event(number, at, received_at=None):
@@ -182,7 +182,7 @@ def test_a_lake_of_imports_alone_has_no_open_session(folder):
             context, [event(0, FIRST).__class__(**{**vars(event(0, FIRST)), "kafka_topic": "import", "kafka_topic_id": "5e" * 32})]
         )
         refresh.until_nothing_waits(context)
-        catalog.refresh(context.settings, context.lake, index=context.index)
+        catalog.refresh(context.settings, context.lake, opened=context)
         assert declared.retired(context.lake, context.model) == {}
     with opened(folder) as con:
         assert con.execute("SELECT is_open FROM sessions").fetchall() == [(False,)]

@@ -423,7 +423,7 @@ def test_projected_partitions_take_no_call_and_cover_the_history(world):
 
 def test_the_projected_years_move_on_with_time(world):
     world.settings = lake_helpers.settings_of(world.folder, **world.options, glue_partitions="projected")
-    tables = upkeep.tables(world.settings, world.lake, date(2028, 2, 29))
+    tables = upkeep.tables(world.settings, world.lake, today=date(2028, 2, 29))
     assert tables[units.EVENTS]["Parameters"]["projection.year.range"] == "2020,2029"
 
 
