@@ -73,7 +73,8 @@ def boto_client(endpoint: str | None) -> Any:
         retries={"mode": "standard", "total_max_attempts": 2},
         s3={"addressing_style": "path"} if endpoint else {},
     )
-    return boto3.client("s3", endpoint_url=endpoint, region_name=region_of(), config=config)
+    session = boto3.session.Session()  # the default one would keep the credentials that it found first
+    return session.client("s3", endpoint_url=endpoint, region_name=region_of(), config=config)
 
 
 def region_of() -> str | None:
