@@ -18,7 +18,7 @@ from engagement.errors import PermanentError
 from engagement.lake import Lake
 from engagement.lake.s3_errors import code_of, explained, status_of
 from engagement.maintenance import retention
-from engagement.maintenance.layers import ARCHIVE_LAYER, LAYERS
+from engagement.maintenance.layers import ARCHIVE_LAYER, LAYERS, RAW_LAYER
 from engagement.maintenance.policy import UNREADABLE, Policy, Rule
 from engagement.maintenance.report import Step
 from engagement.settings import Settings
@@ -28,6 +28,8 @@ from engagement.tables.finality import Finality
 NAME = "lifecycle"
 _LEAST_SIZE = "TransitionDefaultMinimumObjectSize"
 """A setting of the bucket that a put without it would reset."""
+_CLAIMS = {RAW_LAYER.name, ARCHIVE_LAYER.name}
+"""Layers whose objects claim offsets: no rule of a bucket may delete one."""
 UPLOAD_DAYS = 2
 """Unfinished uploads are given up after so long, should nobody sweep."""
 
@@ -69,8 +71,7 @@ def rules(policy: Policy, prefix: str) -> list[dict[str, Any]]:
     made = [_upload_rule(prefix)]
     for folder in sorted({folder for layer in LAYERS.values() for folder in layer.folders}):
         layers = [layer.name for layer in LAYERS.values() if folder in layer.folders]
-        rule = _longest([policy.rules.get(name, Rule()) for name in layers])
-        actions = _actions(rule, policy.glacier_class, expires=ARCHIVE_LAYER.name not in layers)
+        actions = _actions(_longest([_rule(policy, name) for name in layers]), policy.glacier_class, deletes=not _CLAIMS & set(layers))
         if actions:
             made.append({"ID": _id(prefix, folder), "Filter": {"Prefix": _join(prefix, folder)}, "Status": "Enabled", **actions})
     return made
@@ -92,6 +93,12 @@ def expires_after(wanted: Sequence[Mapping[str, Any]]) -> int | None:
     return min(days, default=None)
 
 
+def _rule(policy: Policy, layer: str) -> Rule:
+    """A layer's rule. Raw objects follow the archive, which holds the same rows, and are moved nowhere: they are read or gone in a day."""
+    archive = policy.rules.get(ARCHIVE_LAYER.name, Rule())
+    return Rule(expire=archive.expire) if layer == RAW_LAYER.name else policy.rules.get(layer, Rule())
+
+
 def _longest(found: Sequence[Rule]) -> Rule:
     """One rule for layers that share a folder, which a bucket cannot tell apart: nothing comes sooner than any of them wants."""
 
@@ -103,15 +110,18 @@ def _longest(found: Sequence[Rule]) -> Rule:
     )
 
 
-def _actions(rule: Rule, glacier_class: str, *, expires: bool) -> dict[str, Any]:
+def _actions(rule: Rule, glacier_class: str, *, deletes: bool) -> dict[str, Any]:
+    """What a rule does; in a bucket that keeps versions, what `retention` took is gone for good after a while."""
     moves = [
         {"Days": days, "StorageClass": name}
         for days, name in ((rule.infrequent, "STANDARD_IA"), (rule.glacier, glacier_class))
         if days is not None
     ]
     actions: dict[str, Any] = {"Transitions": moves} if moves else {}
-    if expires and rule.expire is not None:
-        actions["Expiration"] = {"Days": rule.expire + retention.BACKSTOP.days}
+    if rule.expire is not None:
+        actions["NoncurrentVersionExpiration"] = {"NoncurrentDays": retention.BACKSTOP.days}
+        if deletes:
+            actions["Expiration"] = {"Days": rule.expire + retention.BACKSTOP.days}
     return actions
 
 

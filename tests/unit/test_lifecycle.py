@@ -77,14 +77,16 @@ def test_the_rules_say_what_the_policy_says():
     assert found["engagement-lake:archive"] == {
         "ID": "engagement-lake:archive", "Filter": {"Prefix": "lake/archive/"}, "Status": "Enabled",
         "Transitions": [{"Days": 60, "StorageClass": "STANDARD_IA"}, {"Days": 180, "StorageClass": "GLACIER_IR"}],
-    }, "a part is never deleted: it covers offsets"  # fmt: skip
+        "NoncurrentVersionExpiration": {"NoncurrentDays": 7},
+    }, "a part is never deleted: it covers offsets; what it was before its rows went is"  # fmt: skip
+    assert set(found["engagement-lake:raw"]) == {"ID", "Filter", "Status", "NoncurrentVersionExpiration"}
     assert found["engagement-lake:processed/app_events"]["Expiration"] == {"Days": 47}, "maintain was there a week before"
     assert found["engagement-lake:uploads"]["AbortIncompleteMultipartUpload"] == {"DaysAfterInitiation": 2}
     (table,) = [rule for name, rule in found.items() if "aggregated" in name]
     assert table["Expiration"] == {"Days": 407}, "hour rows and day rows share a folder: the longer one counts"
     assert "Transitions" not in table, "day rows do not want to move"
     assert found["engagement-lake:metrics"]["Filter"] == {"Prefix": "lake/metrics/"}
-    assert len(found) == 5
+    assert len(found) == 6
 
 
 def test_a_lake_that_is_a_whole_bucket_has_rules_without_a_prefix():
@@ -100,7 +102,7 @@ def test_the_first_day_that_goes_by_itself_counts_only_what_tables_are_made_from
 
 def test_rules_of_others_stay_as_they_are_and_a_second_run_sets_nothing(lake, apply):
     client = Bucket(lake, OTHERS, TransitionDefaultMinimumObjectSize="varies_by_storage_class")
-    assert apply(client).objects == 5
+    assert apply(client).objects == 6
     assert client.rules[: len(OTHERS)] == OTHERS
     assert client.beside == {"TransitionDefaultMinimumObjectSize": "varies_by_storage_class"}
     assert apply(client).objects == 0
