@@ -4,7 +4,7 @@ PY    := .venv/bin/python
 UV    := uv==0.13.9
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-unit lint bench packages lock
+.PHONY: help setup demo test test-unit lint bench packages s3 lock
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -29,9 +29,9 @@ demo: setup  ## the whole product on this machine with live data; prints the add
 
 # Integration tests wait for most of their time: three at once, each worker with a broker of its own.
 # The demo is alone: its test looks at what is live as long as it is.
-test: setup packages  ## every test: unit, integration (real broker, real Dagster), end to end (real page)
+test: setup packages s3  ## every test: unit, integration (real broker, real Dagster), end to end (real page)
 	@$(PY) -m pytest tests/e2e/test_demo.py
-	@$(PY) -m pytest -n 3 --dist worksteal tests/e2e/test_page.py tests/integration
+	@$(PY) -m pytest -n 3 --dist worksteal tests/e2e/test_page.py tests/e2e/test_demo_on_s3.py tests/integration
 	@$(PY) -m pytest -n auto --dist worksteal tests/unit
 
 test-unit: .venv/.synced  ## the fast tests: no broker, no daemon, no browser
@@ -53,6 +53,9 @@ bench: setup  ## measurements quoted in the docs; prints them with machine and d
 	@$(PY) bench/catch_up.py
 	@$(PY) bench/model.py
 	@$(PY) bench/faults.py
+
+s3: .venv/.synced  ## build versitygw once, the S3 server of the tests; needs no Go on the machine
+	@$(PY) -m engagement.stack.s3
 
 packages:
 	@.ci/packages

@@ -91,7 +91,7 @@ def empty_lake(settings: Settings) -> Status:
     return Status(
         "empty",
         "no data yet",
-        f"There is no lake at {settings.lake_path}.",
+        f"There is no lake at {settings.lake_url}.",
         ("`make demo` starts everything, with live data.", *_start_reading(settings)),
     )
 
@@ -152,7 +152,7 @@ def _not_built(facts: Facts, settings: Settings) -> Status:
     if facts.hours:
         waiting = f"Events are in the lake, but no table has been made of them yet: {_count(facts.hours, 'hour')} wait."
         return Status("empty", "no numbers yet", waiting, _mend_tables(settings))
-    return Status("empty", "no data yet", f"The lake at {settings.lake_path} holds no events yet.", _start_reading(settings))
+    return Status("empty", "no data yet", f"The lake at {settings.lake_url} holds no events yet.", _start_reading(settings))
 
 
 def _start_reading(settings: Settings) -> tuple[str, ...]:

@@ -6,6 +6,7 @@ Both give the same rows in the same order (R10), because the earliest copy wins 
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -45,6 +46,7 @@ class _Input:
 
 def refresh(context: TableContext, slot: datetime, *, rebuild: bool = False) -> Outcome:
     """Bring one slot of events up to all raw rows of it; raises as `objects.publish`."""
+    looks = itertools.count()  # what a look at what is recent did not see, the next one must
 
     def build(old: Entry | None) -> Candidate | None:
         candidate = arrivals.looking_again(lambda: made(old))
@@ -53,7 +55,7 @@ def refresh(context: TableContext, slot: datetime, *, rebuild: bool = False) -> 
         return candidate
 
     def made(old: Entry | None) -> Candidate | None:
-        context.index.sync()
+        context.index.sync(recent=not rebuild and next(looks) == 0)
         found = _input(context, slot, old, context.index.touching(slot), rebuild=rebuild)
         return _candidates(context, {slot: found})[slot] if found else None
 
@@ -66,7 +68,7 @@ def refresh_all(context: TableContext, slots: Sequence[datetime], *, rebuild: bo
     A raw object that holds many hours, as imports do, is read once a batch and not once an hour.
     """
     notes = bulk.note(context, units.EVENTS, slots)
-    context.index.sync()
+    context.index.sync(recent=not rebuild)
     looked = {
         slot: _input(context, slot, notes[slot], found, rebuild=rebuild) for slot, found in context.index.touching_each(slots).items()
     }

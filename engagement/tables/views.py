@@ -62,7 +62,7 @@ def read_to(lake: Lake, settings: Settings) -> datetime:
     """Log-append time of the newest record in the lake; the end of time where all are imported: then no session is open."""
     index = RawIndex(lake, settings.state_dir)
     try:
-        index.sync()
+        index.sync(recent=True)
         return index.newest_received_at() or datetime.max.replace(tzinfo=UTC)
     finally:
         index.close()
