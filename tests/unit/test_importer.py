@@ -232,10 +232,8 @@ def test_a_hostile_first_line_is_a_bad_row_of_a_good_file(first, run):
     assert run(first + b"\n" + line(1)) == (2, 1, 1)
 
 
-@pytest.mark.parametrize("count", [1, 2])
-def test_an_import_into_a_lake_of_pseudonyms_writes_no_id_in_however_many_processes(count, tmp_path, monkeypatch):
-    monkeypatch.setattr(importer, "ROWS_WORTH_PROCESSES", 1 if count > 1 else 100)
-    settings = lake_helpers.settings_of(tmp_path, user_ids="hashed", keep_bytes="none", hash_key="a key of at least sixteen", threads=count)
+def test_an_import_into_a_lake_of_pseudonyms_writes_no_id(tmp_path):
+    settings = lake_helpers.settings_of(tmp_path, user_ids="hashed", keep_bytes="none", hash_key="a key of at least sixteen")
     path = tmp_path / "a.jsonl"
     path.write_bytes(lines(3) + b"{")
     lake, lake_format = open_lake(settings)
