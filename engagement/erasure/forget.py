@@ -25,7 +25,7 @@ from engagement.erasure.scanning import Progress, Scan, Scanner, silent
 from engagement.errors import PermanentError, TransientError
 from engagement.ingest.kafka import BrokerUnavailable
 from engagement.ingest.replay import LOCK as REPLAY_LOCK
-from engagement.lake import Entry, Lake, LakeFormat, open_lake
+from engagement.lake import LOCK_FOLDER, Entry, Lake, LakeFormat, open_lake
 from engagement.raw.coverage import ARCHIVE
 from engagement.raw.erasures import ErasureList
 from engagement.raw.index import RawIndex
@@ -162,7 +162,8 @@ class _Run:
     def _elsewhere(self) -> None:
         """Older versions that the store keeps, copies on this machine, and what killed writers left."""
         for left in self.lake.left_overs(datetime.now(UTC), LEFT_ALONE, remove=True):
-            self._touched(left.name, "deleted")
+            if not left.name.startswith(LOCK_FOLDER):
+                self._touched(left.name, "deleted")
         history = self.lake.history
         if history is None:
             return
