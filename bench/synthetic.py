@@ -40,7 +40,7 @@ def write_day(lake: Lake, day: date, count: int, slot_minutes: int = 60, seed: i
     chain = import_chain(hashlib.sha256(f"{seed} {day} {count}".encode()).hexdigest())
     generator = np.random.default_rng([seed, day.toordinal(), count])
     midnight = datetime(day.year, day.month, day.day, tzinfo=UTC)
-    table = _table(generator, midnight, count, chain.topic_id)
+    table = records(generator, midnight, count, chain.topic_id)
     for start in range(0, count, ROWS_PER_OBJECT):
         part = table.slice(start, ROWS_PER_OBJECT)
         times = part["event_time"].to_numpy().astype("datetime64[us]").astype(np.int64)
@@ -57,7 +57,8 @@ def events_of(count: int) -> int:
     return count - int(count * COPIES)
 
 
-def _table(generator: np.random.Generator, midnight: datetime, count: int, topic_id: str) -> pa.Table:
+def records(generator: np.random.Generator, midnight: datetime, count: int, topic_id: str) -> pa.Table:
+    """So many records of one day as raw rows of an import."""
     import numpy as np
     import pyarrow as pa
 
