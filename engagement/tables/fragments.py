@@ -137,10 +137,14 @@ def _changes(context: TableContext, rows: pa.Table, old: Mapping[datetime, Entry
         SELECT {number} AS slot, * FROM {context.relation(old.values(), units.FRAGMENTS)}""")
     con.execute("""
         CREATE OR REPLACE TEMP TABLE changed_owners AS
-        SELECT DISTINCT slot, user_id, client_id FROM (
-            (SELECT * FROM new_fragments EXCEPT SELECT * FROM old_fragments)
-            UNION ALL BY NAME (SELECT * FROM old_fragments EXCEPT SELECT * FROM new_fragments)
-        )""")
+        SELECT DISTINCT
+            coalesce(n.slot, o.slot) AS slot,
+            coalesce(n.user_id, o.user_id) AS user_id,
+            coalesce(n.client_id, o.client_id) AS client_id
+        FROM new_fragments AS n
+        FULL JOIN old_fragments AS o
+            ON o.slot = n.slot AND o.user_id = n.user_id AND o.client_id IS NOT DISTINCT FROM n.client_id AND o.started_at = n.started_at
+        WHERE n IS DISTINCT FROM o""")
     near = {slot for first in {units.floor_day(slot) for slot in old} for slot in units.reach(first, minutes)} - old.keys()
     others = [context.lake.stat(units.slot_key(units.FRAGMENTS, slot)) for slot in sorted(near)]
     same = "o.user_id = f.user_id AND o.client_id IS NOT DISTINCT FROM f.client_id"
@@ -167,12 +171,12 @@ def _named_by_slot(context: TableContext, columns: str) -> dict[int, set[datetim
     found = context.con.execute(
         f"""
         WITH
-        -- one row per session that differs
+        -- two rows per session that differs, as it is and as it was; an empty one where it came or went
         differing AS (
-            SELECT * FROM (
-                (SELECT {columns} FROM new_sessions EXCEPT SELECT {columns} FROM old_sessions)
-                UNION ALL BY NAME (SELECT {columns} FROM old_sessions EXCEPT SELECT {columns} FROM new_sessions)
-            )
+            SELECT unnest([n, o], max_depth := 2)
+            FROM (SELECT {columns} FROM new_sessions) AS n
+            FULL JOIN (SELECT {columns} FROM old_sessions) AS o ON o.session_key = n.session_key
+            WHERE n IS DISTINCT FROM o
         ),
 
         -- one row per owner and start slot: how far its sessions reach, and whether the owner was or is automated on a day

@@ -192,16 +192,17 @@ def test_a_unit_that_a_gate_refuses_keeps_its_last_good_object_and_the_others_ar
     good = lake_helpers.table(lake.settings, "SELECT event_id FROM events WHERE hour = 12")
     lake.arrive(NOON - timedelta(minutes=50), NOON + timedelta(minutes=1))
     (request,) = [item for item in lake.tick(NOON).run_requests if item.tags[LANE] == "live"]
-    real = gates.judge
+    real = gates.judge_all
 
-    def judge(context, table, candidate):
-        results = real(context, table, candidate)
-        if table.endswith("app_events") and candidate.facts["max_event_time"].startswith("2026-03-10T12"):
-            return [gates.GateResult("no_repeated_events", 1, "planted")]
-        return results
+    def judge_all(context, table, candidates):
+        planted = [gates.GateResult("no_repeated_events", 1, "planted")]
+        return [
+            planted if table.endswith("app_events") and candidate.facts["max_event_time"].startswith("2026-03-10T12") else found
+            for candidate, found in zip(candidates, real(context, table, candidates), strict=True)
+        ]
 
     with monkeypatch.context() as patch:
-        patch.setattr(gates, "judge", judge)
+        patch.setattr(gates, "judge_all", judge_all)
         assert not lake.run(request).success
     assert lake_helpers.table(lake.settings, "SELECT event_id FROM events WHERE hour = 12") == good
     assert len(lake_helpers.table(lake.settings, "SELECT * FROM events WHERE hour = 11")) == 2
