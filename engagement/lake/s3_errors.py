@@ -74,7 +74,7 @@ def explained(error: BaseException, name: str, bucket: str, endpoint: str | None
     """The error to raise for one about the object or folder `name`."""
     where = f" at {endpoint}" if endpoint else ""
     code, status = code_of(error), status_of(error)
-    if why := _FOR_GOOD.get(code or "") or (_DENIED if status in (401, 403) else None):
+    if why := _FOR_GOOD.get(code or "") or (_DENIED if status in (401, 403) and code not in _THROTTLED else None):
         return PermanentError(f"{name}: {why.format(bucket=bucket, where=where)}")
     if code in _ELSEWHERE or "configured region" in str(error):
         return PermanentError(f"{name}: the bucket lies in another region: set AWS_REGION{_right_region(error)}")
