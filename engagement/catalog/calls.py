@@ -59,12 +59,16 @@ def client(settings: Settings) -> Any:
 class Calls:
     """Makes calls of one client and counts them, tries that failed too."""
 
-    def __init__(self, made: Callable[[], Any], counted: Counter[str], pause: Callable[[float], None] = time.sleep) -> None:
-        self._make, self._client = made, None
+    def __init__(
+        self, made: Callable[[], Any], counted: Counter[str], pause: Callable[[float], None] = time.sleep, *, dry_run: bool = False
+    ) -> None:
+        self._make, self._client, self._dry_run = made, None, dry_run
         self._counted, self._pause = counted, pause
 
     def __call__(self, name: str, **arguments: Any) -> dict[str, Any]:
-        """One call by its boto3 name; raises GlueUnavailable, NotFound, Exists, PermanentError."""
+        """One call by its boto3 name; raises GlueUnavailable, NotFound, Exists, PermanentError. A dry run only asks."""
+        if self._dry_run and not name.startswith("get_"):
+            return {}
         for attempt in range(ATTEMPTS):
             self._counted[name] += 1
             try:

@@ -152,7 +152,10 @@ class GlueCatalog:
 
     def _partitions(self, table: str) -> list[dict[str, Any]]:
         pages = self._calls.pages("get_partitions", TableName=self._name(table), MaxResults=1000, **self._of)
-        return [partition for page in pages for partition in page["Partitions"]]
+        try:
+            return [partition for page in pages for partition in page["Partitions"]]
+        except NotFound:  # a dry run has not made it
+            return []
 
     def _add(self, table: str, partitions: Sequence[Values]) -> None:
         for some in _batches(partitions, MOST_CREATED):

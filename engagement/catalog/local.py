@@ -36,8 +36,17 @@ STORAGE = "v1.0.0"
 """Oldest DuckDB that can open the file."""
 
 
-def refresh(settings: Settings, lake: Lake, model: Model, retired: Mapping[str, str], read_to: datetime, *, always: bool = False) -> Report:
-    """Bring the two files up to date; `always` writes the views also where they seem right.
+def refresh(
+    settings: Settings,
+    lake: Lake,
+    model: Model,
+    retired: Mapping[str, str],
+    read_to: datetime,
+    *,
+    always: bool = False,
+    dry_run: bool = False,
+) -> Report:
+    """Bring the two files up to date; `always` writes the views also where they seem right, a dry run writes nothing.
 
     Raises PermanentError where a table's objects cannot be read, or the state folder not be written.
     """
@@ -45,16 +54,18 @@ def refresh(settings: Settings, lake: Lake, model: Model, retired: Mapping[str, 
     report = Report("local", str(path))
     try:
         with _alone(path):
-            _put_read_to(settings.state_dir / READ_TO, read_to)
+            if not dry_run:
+                _put_read_to(settings.state_dir / READ_TO, read_to)
             statements = list(_statements(settings, lake, model, retired))
             mark = settings.state_dir / "cache" / "catalog-local.json"
             wanted, found = _mark(statements, path), _read_mark(mark)
             if found != wanted or always:
                 if found and path.exists() and found["file"] != wanted["file"]:
                     report.drift.append(f"{path} is not as it was written")
-                _write(settings, path, statements)
-                mark.parent.mkdir(parents=True, exist_ok=True)
-                mark.write_text(json.dumps(_mark(statements, path)))
+                if not dry_run:
+                    _write(settings, path, statements)
+                    mark.parent.mkdir(parents=True, exist_ok=True)
+                    mark.write_text(json.dumps(_mark(statements, path)))
                 report.tables_written = list(schemas.NAMES.values())
     except OSError as error:
         raise PermanentError(f"{path} cannot be written: {error.strerror or error}") from error

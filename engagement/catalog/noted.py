@@ -17,10 +17,10 @@ LONGEST = 2000
 
 
 class Noted:
-    """The note at `path`; nothing noted where it is missing or not readable."""
+    """The note at `path`; nothing noted where it is missing or not readable. A dry run leaves it as it is."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, path: Path, *, dry_run: bool = False) -> None:
+        self._path, self._dry_run = path, dry_run
         self._partitions: dict[str, set[Values]] = {}
         self.digest = ""
         """Of the tables as they were last found or made right."""
@@ -47,7 +47,7 @@ class Noted:
         """Write the note, if it changed; the last of several processes wins, which costs the others' a call."""
         partitions = {table: sorted("/".join(values) for values in found) for table, found in sorted(self._partitions.items())}
         text = json.dumps({"tables": self.digest, "partitions": partitions})
-        if self._path.exists() and self._path.read_text() == text:
+        if self._dry_run or (self._path.exists() and self._path.read_text() == text):
             return
         self._path.parent.mkdir(parents=True, exist_ok=True)
         aside = self._path.with_name(f"{self._path.name}.{os.getpid()}")

@@ -37,11 +37,11 @@ def refresh(settings: Settings, lake: Lake, *, keys: Collection[str] | None = No
     return report
 
 
-def mend(settings: Settings, lake: Lake) -> Report:
-    """Compare the whole catalog with the lake and put right what differs; raises as `refresh`."""
+def mend(settings: Settings, lake: Lake, *, dry_run: bool = False) -> Report:
+    """Compare the whole catalog with the lake and put right what differs; raises as `refresh`. A dry run only tells what it would do."""
     if settings.catalog == "local":
-        return _views(settings, lake, None, always=True)
-    report, catalog = _glue(settings, lake)
+        return _views(settings, lake, None, always=not dry_run, dry_run=dry_run)
+    report, catalog = _glue(settings, lake, dry_run=dry_run)
     catalog.mend(lambda folder: (entry.key for entry in lake.list(folder)))
     return report
 
@@ -70,24 +70,24 @@ def _models(settings: Settings, lake: Lake, opened: TableContext | None) -> tupl
     return model, declared.retired(lake, model)
 
 
-def _views(settings: Settings, lake: Lake, opened: TableContext | None, *, always: bool = False) -> Report:
+def _views(settings: Settings, lake: Lake, opened: TableContext | None, *, always: bool = False, dry_run: bool = False) -> Report:
     if "://" in lake.url:
         return Report("local", lake.url, note=NO_FOLDER)
     from engagement.catalog import local
 
     read_to = opened.index.newest_received_at() or datetime.max.replace(tzinfo=UTC) if opened else views.read_to(lake, settings)
-    return local.refresh(settings, lake, *_models(settings, lake, opened), read_to, always=always)
+    return local.refresh(settings, lake, *_models(settings, lake, opened), read_to, always=always, dry_run=dry_run)
 
 
-def _glue(settings: Settings, lake: Lake, opened: TableContext | None = None) -> tuple[Report, GlueCatalog]:
+def _glue(settings: Settings, lake: Lake, opened: TableContext | None = None, *, dry_run: bool = False) -> tuple[Report, GlueCatalog]:
     from engagement.catalog import calls
     from engagement.catalog.glue import Database, GlueCatalog
     from engagement.catalog.noted import Noted
 
     report = Report("glue", settings.glue_database)
     database = Database(settings.glue_database, tables(settings, lake, opened), settings.glue_partitions == "listed")
-    of_service = calls.Calls(lambda: calls.client(settings), report.calls)
-    return report, GlueCatalog(database, of_service, Noted(_note(settings, lake)), report)
+    of_service = calls.Calls(lambda: calls.client(settings), report.calls, dry_run=dry_run)
+    return report, GlueCatalog(database, of_service, Noted(_note(settings, lake), dry_run=dry_run), report)
 
 
 def _note(settings: Settings, lake: Lake) -> Path:

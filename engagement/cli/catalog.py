@@ -76,32 +76,34 @@ def refresh(*, json_: Json = False) -> None:
 
 
 @app.command
-def mend(*, json_: Json = False) -> None:
+def mend(*, dry_run: Annotated[bool, Parameter(negative="")] = False, json_: Json = False) -> None:
     """Compare the whole catalog with the lake and put right what differs: hand-made changes, partitions too many or too few.
 
     For example:
 
-        engagement catalog mend --json
+        engagement catalog mend --dry-run
 
     Parameters
     ----------
+    dry_run
+        Only tell what differs and what would be written.
     json_
         One JSON object: what differed, what was written, and the calls it took.
     """
-    _keep(json_, mend=True)
+    _keep(json_, mend=True, dry_run=dry_run)
 
 
-def _keep(json_: bool, *, mend: bool) -> None:
+def _keep(json_: bool, *, mend: bool, dry_run: bool = False) -> None:
     from engagement import catalog
     from engagement.lake import open_lake, require_lake
 
     settings = settings_module.load()
     require_lake(settings)
     lake, _ = open_lake(settings)
-    report = catalog.mend(settings, lake) if mend else catalog.refresh(settings, lake)
+    report = catalog.mend(settings, lake, dry_run=dry_run) if mend else catalog.refresh(settings, lake)
     if json_:
         print(json.dumps(report.as_json(), ensure_ascii=False))
         return
     for line in report.drift:
         print(f"differed: {line}")
-    print(report)
+    print(f"{'dry run, would have done: ' if dry_run else ''}{report}")

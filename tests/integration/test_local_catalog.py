@@ -150,6 +150,10 @@ def test_a_file_that_is_gone_or_not_as_written_is_made_anew_and_a_foreign_one_is
     assert catalog.refresh(settings, lake).changed
     with duckdb.connect(str(path)) as con:
         con.execute("DROP VIEW events")
+    version = path.stat()
+    report = catalog.mend(settings, lake, dry_run=True)
+    assert report.changed
+    assert path.stat() == version
     report = catalog.refresh(settings, lake)
     assert report.changed
     assert report.drift == [f"{path} is not as it was written"]

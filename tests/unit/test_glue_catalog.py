@@ -294,6 +294,20 @@ def test_whether_a_folder_is_empty_is_looked_at_again_before_its_partition_goes(
     assert world.partitions() == [("2026", "01", "09", "08")]
 
 
+def test_a_dry_run_tells_all_and_changes_nothing(world):
+    world.put(HOUR)
+    told = catalog.mend(world.settings, world.lake, dry_run=True)
+    assert (len(told.tables_written), told.partitions_added, world.glue.tables) == (5, 5, None)
+    world.refresh(world.put(HOUR, HOUR + units.HOUR))
+    edited(world)["Description"] = "hello"
+    world.lake.delete(units.slot_key(units.EVENTS, HOUR))
+    before = str((world.glue.tables, world.glue.partitions))
+    told = catalog.mend(world.settings, world.lake, dry_run=True)
+    assert str((world.glue.tables, world.glue.partitions)) == before
+    done = world.mend()
+    assert (told.drift, told.partitions_removed, told.tables_written) == (done.drift, 1, done.tables_written)
+
+
 def test_objects_beside_the_partitions_are_of_none(world):
     world.refresh(
         ["processed/app_events/x.parquet", "processed/app_events/year=2026/a.parquet", "raw/session/x.parquet", "processed/other/year=2026"]
