@@ -17,7 +17,11 @@ if TYPE_CHECKING:
 
 
 def forget(
-    *user_ids: str, file: Path | None = None, yes: bool = False, as_json: Annotated[bool, Parameter(name="--json", negative="")] = False
+    *user_ids: str,
+    file: Path | None = None,
+    yes: bool = False,
+    wait: float | None = None,
+    as_json: Annotated[bool, Parameter(name="--json", negative="")] = False,
 ) -> int:
     """Erase users everywhere in the lake: raw, archive, tables, dead letters; aggregates are made again without them.
 
@@ -38,6 +42,8 @@ def forget(
         A file with one id a line; all of them in one pass.
     yes
         Do it; it cannot be undone.
+    wait
+        Seconds to wait for consumers to flush what they read before; twice ENGAGEMENT_FLUSH_SECONDS unless given.
     as_json
         One JSON object: everything that was touched, what is pending, what is left, the scan, seconds.
     """
@@ -51,7 +57,9 @@ def forget(
     settings = settings_module.load()
     require_lake(settings)
     with progress_bar() as progress:
-        report = run(settings, wanted, dry_run=not yes, progress=progress)
+        report = run(
+            settings, wanted, dry_run=not yes, wait_seconds=2.0 * settings.flush_seconds if wait is None else wait, progress=progress
+        )
     if as_json:
         print(json.dumps(report.to_json(), ensure_ascii=False))
     else:

@@ -37,6 +37,7 @@ from engagement.tables.context import TableContext, open_tables
 
 LOCK = "erasure"
 ROUNDS = 20
+POLL_SECONDS = 1.0
 PER_USER = (units.EVENTS, units.FRAGMENTS, units.ACTIVITY, units.SESSIONS)
 LEFT_ALONE = timedelta(seconds=5)
 """A temporary file younger than that may be one whose writer is about to lock it."""
@@ -49,11 +50,14 @@ def forget(
     user_ids: Iterable[str],
     *,
     dry_run: bool = False,
+    wait_seconds: float = 0.0,
     progress: Progress = silent,
     step: Step = lambda _: None,
     broker: Callable[[Settings], fences.Broker] = KafkaBroker,
 ) -> Report:
     """Take these users out of the lake of these settings; a dry run only says where they stand.
+
+    Flushes of consumers that may have begun before are awaited for `wait_seconds`; what has not come then is pending.
 
     Raises UsageError for what is no user id, KeyMissing without ENGAGEMENT_HASH_KEY, TransientError where lake or writers
     do not come to rest: then it is run again.
@@ -66,7 +70,7 @@ def forget(
     report = Report(len(wanted), dry_run)
     con = engine.connect(settings)
     try:
-        run = _Run(settings, lake, lake_format, people, erasures, report, Scanner(lake, con, people), progress, step, broker)
+        run = _Run(settings, lake, lake_format, people, erasures, report, Scanner(lake, con, people), progress, step, broker, wait_seconds)
         if dry_run:
             run.look()
         else:
@@ -89,6 +93,7 @@ class _Run:
     progress: Progress
     step: Step
     broker: Callable[[Settings], fences.Broker]
+    wait_seconds: float
     _clean: dict[str, str] = field(default_factory=dict)
     """Key -> version that was seen clean."""
     _frozen: set[str] = field(default_factory=set)
@@ -110,6 +115,8 @@ class _Run:
         self._thaw()
         self._fence()
         self._clear_log()
+        self._await()
+        self._clear_log()  # what was flushed meanwhile: the rest was seen clean
         self.step("log cleared")
         self._tables()
         self.step("tables cleared")
@@ -124,26 +131,38 @@ class _Run:
             days = fences.days_to_fence(raw, covered)
             for key in fences.fence(self.lake, days, self.erasures.read(), self.report.number):
                 self._touched(key, "fenced")
-            fences.wait_for_imports(self.lake, lambda what: self.progress(what, 0, 0))
-            self._await(fences.standings(raw, covered))
+        fences.wait_for_imports(self.lake, lambda what: self.progress(what, 0, 0))
         self.step("fenced")
 
-    def _await(self, chains: Mapping[Chain, fences.Standing]) -> None:
-        if not chains and "kafka_bootstrap_servers" not in self.settings.sources:
-            self.report.notes.append("no record of this lake came from Kafka, and no broker is set: none was asked")
-            return
+    def _await(self) -> None:
+        """Wait for flushes under the new list, as long as asked; what has not come by then is pending."""
+        deadline = time.monotonic() + self.wait_seconds
+        while True:
+            with self._indexed() as index:
+                chains = fences.standings(index.files(), index.archive().coverage())
+            if not chains and "kafka_bootstrap_servers" not in self.settings.sources:
+                self.report.notes.append("no record of this lake came from Kafka, and no broker is set: none was asked")
+                return
+            pending = self._asked(chains)
+            if not pending or time.monotonic() >= deadline:
+                self.report.pending += pending
+                self.step("awaited")
+                return
+            self.progress(f"flushes of {len(pending)} partitions are awaited", 0, 0)
+            time.sleep(POLL_SECONDS)
+
+    def _asked(self, chains: Mapping[Chain, fences.Standing]) -> list[str]:
+        """What the broker leaves uncertain; chains of topics that are gone are sealed."""
+        topics = list(self.settings.topics)
         try:
             broker = self.broker(self.settings)
-            found = fences.awaited(chains, list(self.settings.topics), broker, self.report.number)
-            self.report.notes += broker.kept(list(broker.ids(list(self.settings.topics))))
+            found = fences.awaited(chains, topics, broker, self.report.number)
+            self.report.notes = broker.kept(list(broker.ids(topics)))
         except BrokerUnavailable as error:
-            self.report.pending.append(
-                f"broker {self.settings.kafka_bootstrap_servers}: {error}; whether a consumer still holds records is not known"
-            )
-            return
-        self.report.pending += found.pending
+            return [f"broker {self.settings.kafka_bootstrap_servers}: {error}; whether a consumer still holds records is not known"]
         for key in fences.seal(self.lake, found.closed, self.erasures.read()):
             self._touched(key, "sealed")
+        return found.pending
 
     # What no listing shows, or no reader can read now.
 
