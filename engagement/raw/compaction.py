@@ -81,7 +81,10 @@ def _compact(
 
 @contextmanager
 def _plain_memory() -> Iterator[None]:
-    """Arrow's memory from the C library meanwhile: its own allocator hands large blocks back at once, a third of the time was the kernel's."""
+    """Arrow's memory from the C library meanwhile.
+
+    Arrow's own allocator hands large blocks back at once and faults them in again: a third of the time was the kernel's.
+    """
     import pyarrow as pa
 
     before = pa.default_memory_pool()
