@@ -11,6 +11,7 @@ import fcntl
 import hashlib
 import json
 import sqlite3
+import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import date
@@ -33,6 +34,7 @@ class Known:
     """The memory of one lake. Without a state folder it lives as long as the process."""
 
     def __init__(self, lake: Lake, state_dir: Path | None = None) -> None:
+        self._alone = threading.Lock()  # the page's threads share one
         if state_dir is None:
             self._db = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
             self._db.executescript(_SCHEMA)
@@ -55,7 +57,7 @@ class Known:
     @contextmanager
     def writing(self) -> Iterator[None]:
         """All writes inside are seen by others at once, or none."""
-        with self._db:
+        with self._alone, self._db:
             self._db.execute("begin immediate")
             yield
 
