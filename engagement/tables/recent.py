@@ -33,15 +33,15 @@ def compute(context: TableContext, now: datetime | None = None) -> waits.Waiting
     now, known, model = now or datetime.now(UTC), context.known, f"{context.model.digest} {CODE_VERSION}"
     if known is None:
         return waits.compute(context, now)
-    seen = known.seen_change(model)
+    seen, final = known.seen_change(model), waits.first_open(context.lake, now)
     context.index.sync(recent=seen is not None)
     change = context.index.last_change()
     if seen is None:
         _everything(context, known, model, change)
     else:
-        _changes(context, known, model, now, seen, change)
+        _changes(context, known, model, (now, final[0]), seen, change)
     hours, days = _kept(known, model)
-    return waits.open_only(waits.Waiting(hours, days), *waits.first_open(context.lake, now))
+    return waits.open_only(waits.Waiting(hours, days), *final)
 
 
 def _everything(context: TableContext, known: Known, model: str, change: int) -> None:
@@ -54,8 +54,10 @@ def _everything(context: TableContext, known: Known, model: str, change: int) ->
         known.keep_seen_change(model, change)
 
 
-def _changes(context: TableContext, known: Known, model: str, now: datetime, seen: int, change: int) -> None:
-    waiting = dict(known.answers(model))
+def _changes(context: TableContext, known: Known, model: str, when: tuple[datetime, date | None], seen: int, change: int) -> None:
+    """`when` is the time and the first open day: what a final day lacks is kept as an answer, and nothing is looked at for it."""
+    now, first_open = when
+    waiting = {day: answer for day, answer in known.answers(model) if first_open is None or day >= first_open.isoformat()}
     raw = context.index.changed_since(seen)
     turn = context.index.turn
     first = min([(now - timedelta(days=LIVE_DAYS)).date().isoformat(), *waiting])

@@ -163,8 +163,7 @@ def test_an_import_whose_last_object_is_full_warns(log, tmp_path, monkeypatch):
 
 
 def test_the_schedule_asks_for_the_audit_and_keeps_out_of_the_live_lanes(log):
-    (schedule,) = log.definitions.get_repository_def().schedule_defs
-    assert schedule.job_name == AUDIT_JOB
+    (schedule,) = [found for found in log.definitions.get_repository_def().schedule_defs if found.job_name == AUDIT_JOB]
     with build_schedule_context(instance=log.instance, scheduled_execution_time=NOW) as context:
         (request,) = schedule.evaluate_tick(context).run_requests
     assert request.run_key is None

@@ -13,7 +13,7 @@ from engagement.errors import EngagementError
 from engagement.maintenance import retention
 from engagement.maintenance.layers import LAYERS
 from engagement.maintenance.policy import Policy, Rule
-from engagement.tables import finality, objects, refresh, sessions, units, waits
+from engagement.tables import finality, objects, recent, refresh, sessions, units, waits
 
 FIRST = datetime(2026, 3, 10, tzinfo=UTC)
 DAYS = [FIRST + number * units.DAY for number in range(6)]
@@ -79,6 +79,15 @@ def test_what_is_due_goes_and_the_rest_keeps_its_rows(context):
     assert min(days_of(context, "sessions")) == FIRST.date()
     assert numbers(context) == before
     assert rows(context, "sessions") == kept
+
+
+@pytest.mark.parametrize("layer", [name for name, layer in LAYERS.items() if layer.feeds and name != "raw"])
+def test_whichever_layer_goes_nothing_waits_for_the_sensor_either(context, layer):
+    assert not recent.compute(context, NOW)
+    retention.apply(context, Policy({layer: Rule(expire=38)}, declared=True), NOW)
+    assert not waits.compute(context)
+    for _ in range(20):  # a look lists a part of the old days; in so many all of them
+        assert not recent.compute(context, NOW)
 
 
 def test_afterwards_nothing_waits_and_a_refresh_changes_nothing(context):
