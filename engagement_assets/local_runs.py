@@ -11,7 +11,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 from dagster import AssetKey, DagsterInstance, Definitions, ExecuteInProcessResult
 
@@ -67,7 +66,7 @@ class LocalRuns:
         self._settings = settings
         self._log_level = "DEBUG" if verbose else "CRITICAL"
         self._instance = instance
-        tables = Tables(environment=settings.environment(), folder=str(Path.cwd()))
+        tables = Tables.of(settings)
         with open_tables(settings) as opened:
             self._definitions: Definitions = build_definitions(opened.format.history_start, tables)
 

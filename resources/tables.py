@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from uuid import uuid4
 
 from dagster import ConfigurableResource
 from pydantic import PrivateAttr
@@ -12,6 +13,8 @@ from pydantic import PrivateAttr
 from engagement import settings as settings_module
 from engagement.settings import Settings
 from engagement.tables.context import TableContext, open_tables
+
+_GIVEN: dict[str, Settings] = {}
 
 
 class Tables(ConfigurableResource):  # type: ignore[type-arg]
@@ -22,12 +25,23 @@ class Tables(ConfigurableResource):  # type: ignore[type-arg]
 
     environment: dict[str, str] | None = None
     folder: str | None = None
+    given: str | None = None
+    """Names settings of this process (`of`). What is a resource's field stands in each run's snapshot: no secret may be one."""
     _open: TableContext | None = PrivateAttr(default=None)
     _held: dict[str, str] = PrivateAttr(default_factory=dict)
     _made: set[str] = PrivateAttr(default_factory=set)
 
+    @staticmethod
+    def of(settings: Settings) -> Tables:
+        """The tables of these very settings, for runs in this process."""
+        name = uuid4().hex
+        _GIVEN[name] = settings
+        return Tables(given=name)
+
     def settings(self) -> Settings:
         """The settings, read now."""
+        if self.given is not None:
+            return _GIVEN[self.given]
         return settings_module.load(self.environment, Path(self.folder) if self.folder else None)
 
     @contextmanager

@@ -262,6 +262,8 @@ def test_dagsters_runs_and_materializations_are_there_and_nothing_is_done_twice(
         assert list(LocalRuns(settings, instance).refresh())
         runs, made = sorted(run.run_id for run in instance.get_runs()), materialized(instance)
         backup(settings, str(tmp_path / "backup"))  # while the instance is open
+        snapshots = [instance.get_job_snapshot(run.job_snapshot_id) for run in instance.get_runs()]
+        assert world.KEY not in repr(snapshots), "runs and backups of them hold no secret"
     before = rows_of(settings)
     new = replace(settings, state_dir=tmp_path / "another state")
     assert restore(new, str(tmp_path / "backup"), only="state").state_files >= len(runs)
