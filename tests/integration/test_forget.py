@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import shutil
@@ -202,15 +203,25 @@ def test_a_refresh_that_read_before_cannot_bring_the_user_back(tmp_path, small, 
     assert world.tables(settings) == small[1]
 
 
-def test_a_refresh_of_an_hour_that_has_no_object_yet_cannot_bring_the_user_back(tmp_path, monkeypatch):
+@pytest.mark.parametrize(("is_archived", "killed"), [(False, False), (False, True), (True, True)])
+def test_a_refresh_of_an_hour_that_has_no_object_yet_cannot_bring_the_user_back(tmp_path, monkeypatch, is_archived, killed):
+    """Nor where the run was killed in between: the next one knows the hour from footers alone."""
     settings = world.settings_of(tmp_path)
     with open_tables(settings) as context:
         world.write(context, [world.event("ann", world.START, 1)])
+    if is_archived:
+        archived(settings)
     publish = bulk._Writers.publish
     once = iter([True])
 
+    def kill(point):
+        if point == "log cleared":
+            raise Killed
+
     def late(writers, slot, old, candidate):
         if next(once, False):
+            with contextlib.suppress(Killed):
+                erase(settings, "ann", **({"step": kill} if killed else {}))
             assert erase(settings, "ann").done
         publish(writers, slot, old, candidate)
 
