@@ -139,11 +139,15 @@ class People:
     def _headers(self, rows: pa.Table) -> set[int]:
         import pyarrow.compute as pc
 
-        if "headers" not in rows.schema.names:
+        if "headers" not in rows.schema.names or not rows.num_rows:
             return set()
-        places = pc.indices_nonzero(pc.fill_null(pc.greater(pc.list_value_length(rows["headers"]), 0), fill_value=False))
-        held = rows["headers"].take(places).to_pylist() if len(places) else []
-        return {place for place, headers in zip(places.to_pylist(), held, strict=True) if self._in_headers(headers)}
+        headers = rows["headers"].combine_chunks()
+        flat = pc.list_flatten(headers)
+        names = "|".join(_pattern(text.decode("utf-8", "replace")) for text in self.inner)
+        hits = pc.or_(*(pc.fill_null(pc.match_substring_regex(pc.struct_field(flat, part), names), False) for part in ("name", "value")))
+        places = pc.unique(pc.list_parent_indices(headers).filter(hits))
+        held = headers.take(places).to_pylist() if len(places) else []
+        return {place for place, found in zip(places.to_pylist(), held, strict=True) if self._in_headers(found)}
 
     def _in_headers(self, headers: list[dict[str, Any]] | None) -> bool:
         return any(self.named_in(item["value"]) or self.named_in(item["name"].encode()) for item in headers or ())

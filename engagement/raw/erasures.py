@@ -106,19 +106,17 @@ class Erasures:
         return found
 
     def _headers(self, rows: pa.Table) -> set[int]:
-        """Rows with a header whose whole value is the id of an erased user."""
+        """Rows with a header whose whole value is the id of an erased user. Each distinct value is hashed once."""
+        import pyarrow as pa
         import pyarrow.compute as pc
 
-        headers = rows["headers"]
-        if not pc.sum(pc.list_value_length(headers)).as_py():
-            return set()
+        headers = rows["headers"].combine_chunks()
+        values = pc.struct_field(pc.list_flatten(headers), "value")
         known: dict[str, bool] = {}
-        places = pc.indices_nonzero(pc.greater(pc.list_value_length(headers), 0))
-        return {
-            place
-            for place, held in zip(places.to_pylist(), headers.take(places).to_pylist(), strict=True)
-            if any(self._remembered(known, text) for item in held if (text := _text(item["value"])))
-        }
+        gone = [value for value in pc.unique(values).to_pylist() if (text := _text(value)) and self._remembered(known, text)]
+        if not gone:
+            return set()
+        return set(pc.list_parent_indices(headers).filter(pc.is_in(values, pa.array(gone, values.type))).to_pylist())
 
     def _remembered(self, known: dict[str, bool], name: str) -> bool:
         if name not in known:

@@ -71,6 +71,15 @@ def test_a_reject_is_theirs_by_key_or_header_too():
     assert People.of(["ann"]).find(rejects).whole == {0, 1, 2}
 
 
+def test_a_name_in_a_header_of_anothers_event_is_found_whatever_its_bytes():
+    people = People.of(["ann", "zoë"])
+    values = [b"ann", "<zoë>".encode(), b"\xff ann \xfe", b"\xff", b"annex", None]
+    good = table(*((b"ben", event("ben"), [("trace", b"1"), ("to", value)]) for value in values))
+    assert people.find(good).headers == {0, 1, 2}
+    assert people.find(table((b"ben", event("ben"), ()))).headers == set()
+    assert people.find(table((b"ben", event("ben"), [("zoë", b"")]))).headers == {0}
+
+
 def test_pseudonyms_are_names_as_well():
     good = table((b"ann", event("p1"), ()), (b"ben", event("p2"), ()))
     assert People.of(["ann"], ["p1"]).find(good).whole == {0}
