@@ -13,8 +13,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
+from itertools import islice
 
 from engagement.lake import AlreadyExists, Changed, Lake
+from engagement.lake.together import together
 from engagement.maintenance import emptying
 from engagement.maintenance.layers import ARCHIVE_LAYER, LAYERS, day_folder
 from engagement.maintenance.policy import Policy
@@ -26,6 +28,8 @@ from engagement.tables.finality import Finality
 
 NAME = "retention"
 ATTEMPTS = 5
+AT_ONCE = 500
+"""So many objects are deleted before progress is told."""
 BACKSTOP = timedelta(days=7)
 """A bucket's own rules delete so much later than the policy says: normally `maintain` was there first, exact by the day."""
 
@@ -76,7 +80,7 @@ def apply(context: TableContext, policy: Policy, now: datetime, *, dry_run: bool
         if layer == ARCHIVE_LAYER.name:
             _archive(context, day, first_open, step, dry_run)
         else:
-            _delete(context.lake, layer, day, step, dry_run)
+            _delete(context.lake, layer, day, step, dry_run, tell)
     return step
 
 
@@ -109,15 +113,16 @@ def _advanced(old: Finality, found: Due) -> Finality:
     )
 
 
-def _delete(lake: Lake, layer: str, before: date, step: Step, dry_run: bool) -> None:
-    emptied = set()
-    for entry in LAYERS[layer].objects(lake, before):
+def _delete(lake: Lake, layer: str, before: date, step: Step, dry_run: bool, tell: Tell) -> None:
+    due = LAYERS[layer].objects(lake, before)
+    while entries := list(islice(due, AT_ONCE)):
         if not dry_run:
-            lake.delete(entry.key)
-            emptied.add(day_folder(entry.key))
-        step.did(f"delete {entry.key}", entry.size)
-    for folder in emptied:
-        lake.prune(folder)
+            together(lake, lake.delete, [entry.key for entry in entries])
+            for folder in {day_folder(entry.key) for entry in entries}:
+                lake.prune(folder)
+        for entry in entries:
+            step.did(f"delete {entry.key}", entry.size)
+        tell(f"{layer} before {before}: {step.objects:,} objects")
 
 
 def _archive(context: TableContext, before: date, first_open: date | None, step: Step, dry_run: bool) -> None:

@@ -136,6 +136,19 @@ def test_the_raw_object_that_a_chain_resumes_behind_stays_without_its_rows(conte
     assert len(events(context)) == 15
 
 
+def test_raw_objects_whose_part_was_emptied_first_expire_all_the_same(tmp_path):
+    with lake_helpers.tables_of(tmp_path) as context:
+        for number, day in enumerate(DAYS[:2]):
+            flush(context, day, 10 * number)
+        refresh.until_nothing_waits(context)
+        archive.archive(context.lake, now=NOW, after=timedelta(0), index=context.index)
+        assert retention.apply(context, ARCHIVE_39, NOW).objects == 4
+        report = expiry.expire(context.lake, grace=timedelta(0), index=context.index)
+        assert (report.objects, report.problems) == (1, ())
+        assert audit(context.index).findings == ()
+        assert files.last_link(context.lake, CHAIN).end == 13
+
+
 def test_a_part_with_rows_of_an_open_day_stays_whole(context):
     """Its sender's clock was days ahead; the day it meant may still be made again."""
     lake_helpers.write(context, [lake_helpers.screen_view(40, datetime(2026, 4, 1, tzinfo=UTC), received_at=DAYS[1])])
