@@ -63,14 +63,16 @@ def database(path: Path) -> bytes:
         raise TransientError(f"{path}: {error}; run it again") from error
 
 
-def restore(settings: Settings, found: Iterable[tuple[str, bytes]]) -> int:
-    """Make the home from these files; it appears whole. Returns their number.
+def require_none(settings: Settings) -> None:
+    """Raises PermanentError where there is a home with runs already: it is never overwritten."""
+    if any(home(settings).rglob("*.db")):
+        raise PermanentError(f"{home(settings)} has Dagster's state already, and nothing is overwritten: move it away, or use --only lake")
 
-    Raises PermanentError where there is a home with runs already: it is never overwritten.
-    """
+
+def restore(settings: Settings, found: Iterable[tuple[str, bytes]]) -> int:
+    """Make the home from these files; it appears whole. Returns their number; raises as `require_none`."""
+    require_none(settings)
     root = home(settings)
-    if any(root.rglob("*.db")):
-        raise PermanentError(f"{root} has Dagster's state already, and nothing is overwritten: move it away, or use --only lake")
     aside = root.with_name(f"{root.name}.restoring")
     shutil.rmtree(aside, ignore_errors=True)
     count = 0

@@ -62,10 +62,8 @@ def restore(settings: Settings, source: str, *, only: str = "", dry_run: bool = 
         for key in manifest.objects:
             work.compare(key)
         return work.report
-    if only != LAKE and any(dagster_home.home(settings).rglob("*.db")):
-        raise PermanentError(
-            f"{dagster_home.home(settings)} has Dagster's state already, and nothing is overwritten: move it away, or use --only lake"
-        )
+    if only != LAKE:
+        dagster_home.require_none(settings)
     if only == STATE:
         work.report.state_files = dagster_home.restore(settings, work.state())
         return work.report

@@ -14,7 +14,7 @@ from engagement import cli
 from engagement.contract import TimeWindow
 from engagement.export.person import held
 from engagement.lake import open_lake
-from engagement.raw import files, rows
+from engagement.raw import archive, files, rows
 from engagement.raw.names import topic_chain
 from engagement.raw.privacy import KeyMissing, Policy
 from engagement.tables import refresh
@@ -79,6 +79,17 @@ def test_all_of_a_person_is_found_and_nothing_of_anybody_else(settings):
     }
     assert len(found(settings, "u11")["records"]) == 1
     assert not any(found(settings, "nobody").values())
+
+
+def test_records_that_are_archived_are_handed_out_once(settings):
+    before = found(settings)
+    lake, _ = open_lake(settings)
+    report = archive.archive(lake, now=datetime.now(UTC) + timedelta(days=2), after=timedelta(0), hash_keys=settings.hash_keys)
+    assert report.objects == len(list(lake.list("raw"))) == 2
+    write(settings, (event(4, "u1"), b"u1"))
+    after = found(settings)
+    assert [row["kafka_offset"] for row in after["records"]] == [*(row["kafka_offset"] for row in before["records"]), 10]
+    assert after["rejects"] == before["rejects"]
 
 
 def test_a_lake_of_pseudonyms_hands_out_nothing_without_its_key(tmp_path):
