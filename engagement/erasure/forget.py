@@ -180,10 +180,12 @@ class _Run:
 
     def _elsewhere(self) -> None:
         """Older versions that the store keeps, copies on this machine, and what killed writers left."""
-        for left in self.lake.left_overs(datetime.now(UTC), LEFT_ALONE, remove=True):
+        history = self.lake.history
+        # A local store knows which temporaries have a living writer. Elsewhere what was begun in this run is let alone.
+        age = LEFT_ALONE if history is None else timedelta(seconds=time.monotonic() - self._began)
+        for left in self.lake.left_overs(datetime.now(UTC), age, remove=True):
             if not left.name.startswith(LOCK_FOLDER):
                 self._touched(left.name, "deleted")
-        history = self.lake.history
         if history is None:
             return
         slots = self._touched_slots()

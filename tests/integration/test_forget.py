@@ -6,6 +6,7 @@ import contextlib
 import io
 import json
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import timedelta
 
@@ -400,3 +401,13 @@ def test_the_command_is_a_dry_run_unless_told_and_speaks_json(tmp_path, monkeypa
     told = json.load(io.StringIO(capsys.readouterr().out))
     assert (told["done"], told["users"], told["pending"], told["left"]) == (True, 2, [], {})
     assert {item["action"] for item in told["objects"]} >= {"rewritten", "rebuilt"}
+
+
+def test_two_at_once_wait_for_each_other(tmp_path, small):
+    settings = copied(small[0], tmp_path / "lake")
+    with ThreadPoolExecutor(2) as pool:
+        reports = list(pool.map(lambda user: erase(settings, user), ["ann", "ben"]))
+    assert all(report.done for report in reports)
+    assert min(report.number for report in reports) == 1
+    assert world.tables(settings)["events"] == []
+    assert bytes_left(settings, "ann") == bytes_left(settings, "ben") == []
