@@ -116,7 +116,9 @@ def test_a_session_closes_with_the_log_though_no_view_changes(folder):
     is_open = "SELECT is_open FROM sessions ORDER BY started_at DESC LIMIT 1"
     with opened(folder) as con:
         assert con.execute(is_open).fetchall() == [(True,)]
-        fill(folder, event(1, SECOND - timedelta(days=1), SECOND + timedelta(minutes=31)))
+        fill(folder, event(1, SECOND - timedelta(days=1), SECOND + timedelta(minutes=30)))
+        assert con.execute(is_open).fetchall() == [(True,)], "at the very end of its gap it may still go on"
+        fill(folder, event(2, SECOND - timedelta(days=1), SECOND + timedelta(minutes=30, milliseconds=1)))
         assert con.execute(is_open).fetchall() == [(False,)], "also for a reader that had it open before"
 
 
