@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -13,6 +14,7 @@ import pytest
 from dagster import AssetKey, EventRecordsFilter
 from dagster._core.events import DagsterEventType
 
+from engagement.backup import take
 from engagement.backup.restore import restore
 from engagement.backup.take import backup
 from engagement.contract import TimeWindow
@@ -176,6 +178,62 @@ def test_lake_backup_and_new_lake_may_lie_on_s3(old, s3_server, tmp_path, monkey
     assert backup(new, f"{place}/two").copied_objects == 0
     with pytest.raises(PermanentError, match=r"there is a lake at .* already"):
         restore(new, f"{place}/one", only="lake")
+
+
+def coordinates(settings):
+    """Place in the log -> row, of every record; twice the same place fails."""
+    lake, _ = open_lake(settings)
+    found = [row for entry in log.look(lake).objects for row in objects.read_rows(lake, entry).to_pylist()]
+    made = {(row["kafka_topic_id"], row["kafka_partition"], row["kafka_offset"]): row for row in found}
+    assert len(made) == len(found)
+    return made
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_whatever_happens_before_between_and_during_backups_the_last_one_holds_the_log(seed, tmp_path, monkeypatch):
+    settings = world.settings_of(tmp_path / "old")
+    chance = random.Random(seed)
+    lake, _ = open_lake(settings)
+    numbers = iter(range(1000))
+
+    def arrive_():
+        arrive(settings, [world.event("ann", world.START, next(numbers)) for _ in range(3)], partition=chance.randrange(2))
+
+    def archive_():
+        archive.archive(lake, now=LATER, after=timedelta(0), hash_keys=settings.hash_keys)
+
+    def expire_():
+        expiry.expire(lake, grace=timedelta(0), now=datetime.now(UTC) + timedelta(days=2))
+
+    moves = [arrive_, arrive_, archive_, expire_]
+
+    class Killed(BaseException):
+        pass
+
+    def bytes_of(*given, real=take.bytes_of):
+        if chance.random() < 0.3:
+            chance.choice(moves)()
+        if chance.random() < 0.1:
+            raise Killed
+        return real(*given)
+
+    arrive_()
+    with monkeypatch.context() as patch:
+        patch.setattr(take, "bytes_of", bytes_of)
+        for _ in range(25):
+            chance.choice(moves)()
+            if chance.random() < 0.4:
+                with contextlib.suppress(Killed):
+                    backup(settings, str(tmp_path / "backup"))
+    assert not backup(settings, str(tmp_path / "backup")).lost
+    new = world.settings_of(tmp_path / "new")
+    restore(new, str(tmp_path / "backup"))
+    assert coordinates(new) == coordinates(settings)
+    assert len(coordinates(new)) == next(numbers)
+    for number in range(2):
+        chain = topic_chain("session", world.TOPIC_ID, number)
+        ends = [resume(files.last_link(held_, chain), Parts(held_).of(chain)) for held_ in (lake, open_lake(new)[0])]
+        assert ends[0] == ends[1], "the consumer goes on at the same place"
 
 
 # A new lake that is cut otherwise, or keeps less of a person.
