@@ -252,8 +252,13 @@ def test_a_file_holds_what_the_listing_showed_and_keeps_path_keys(lake):
 
 def test_a_file_of_a_replaced_object_holds_new_bytes_and_of_a_deleted_one_there_is_none(lake):
     old = lake.put_new(HIVE, b"old")
-    lake.replace(HIVE, b"new", old)
-    assert [path.read_bytes() for path in lake.local([old])] == [b"new"]
+    assert [path.read_bytes() for path in lake.local([old])] == [b"old"]
+    new = lake.replace(HIVE, b"new", old)
+    assert [path.read_bytes() for path in lake.local([new])] == [b"new"]
+    noted = lake.put_new(KEY, b"old")
+    lake.replace(KEY, b"new", noted)
+    assert [path.read_bytes() for path in lake.local([noted])] == [b"new"]
+    lake.delete(KEY)
     gone = Entry(KEY, 3, "1")
     assert [path.exists() for path in lake.local([gone])] == [False]
 
