@@ -146,12 +146,26 @@ def _facts(context: TableContext, inputs: Iterable[str]) -> dict[str, Any]:
 
 def _rows(context: TableContext, inputs: Iterable[str], period: str) -> pa.Table:
     """Rows of the periods that these inputs fall into: `period` is the path key that tells them apart, or one number for all."""
-    inputs = list(inputs)
-    for name, table in (("period_activity", units.ACTIVITY), ("period_sessions", units.SESSIONS)):
+    inputs, con = list(inputs), context.con
+    for name, table in (("activity", units.ACTIVITY), ("sessions", units.SESSIONS)):
         entries = [context.lake.stat(key) for key in inputs if key.startswith(table)]
         rows = context.relation(entries, table, keys=("hour",))
-        context.con.execute(f"CREATE OR REPLACE TEMP VIEW {name} AS SELECT * EXCLUDE (hour), {period} AS period FROM {rows}")
-    return context.table_of(context.sql("big_table"), {"max_values": context.settings.max_dimension_values}, units.BIG_TABLE)
+        con.execute(f"CREATE OR REPLACE TEMP VIEW all_{name} AS SELECT * EXCLUDE (hour), {period} AS period FROM {rows}")
+        con.execute(f"CREATE OR REPLACE TEMP VIEW period_{name} AS SELECT * FROM all_{name}")
+    if _has_rare_values(context):
+        for name in ("activity", "sessions"):
+            con.execute(f"CREATE OR REPLACE TEMP VIEW all_rows AS SELECT * FROM all_{name}")
+            limit = {"max_values": context.settings.max_dimension_values}
+            con.execute(f"CREATE OR REPLACE TEMP TABLE named_{name} AS {context.sql('other')}", limit)
+            con.execute(f"CREATE OR REPLACE TEMP VIEW period_{name} AS SELECT * FROM named_{name}")
+    return context.table_of(context.sql("big_table"), {}, units.BIG_TABLE)
+
+
+def _has_rare_values(context: TableContext) -> bool:
+    """Whether a dimension has more values in a period than keep their names; its sessions have no others than its events."""
+    counts = ", ".join(f"count(DISTINCT {name})" for name in context.model.dimensions)
+    found = context.con.execute(f"SELECT {counts} FROM all_activity GROUP BY period").fetchall()
+    return any(count > context.settings.max_dimension_values for row in found for count in row)
 
 
 def _merged(context: TableContext, old: Entry | None, fresh: dict[datetime, Candidate]) -> pa.Table:

@@ -26,7 +26,7 @@ NO_DIMENSIONS = ("event_id", "user_id", "session_id", "screen", "properties", "k
 """Columns whose nulls mean something elsewhere (a dimension has none), or that tell single events apart."""
 STEPS = (
     "client_id", "own_session_id", "at_us", "first_us", "last_us", "duration_us", "slot", "bucket", "place", "period", "viewed",
-    "dimensions", "fragment", "session", "starts", "appeared", "value", "turn",
+    "dimensions", "fragment", "session", "starts", "appeared", "value", "turn", "is_over",
 )  # fmt: skip
 """Names that the SQL files use for steps of their own."""
 
