@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
@@ -25,20 +26,28 @@ OLD = NOW.replace(hour=10, minute=0, second=0, microsecond=0) - timedelta(days=6
 STEPS = ["archive", "expire", "retention", "lifecycle", "sweep", "catalog"]
 
 
-@pytest.fixture
-def here(tmp_path, monkeypatch):
-    """A folder with a lake of two old days, tables made, a policy, and a temporary file of a dead writer; the working directory."""
-    monkeypatch.chdir(tmp_path)
-    for name, value in {"LAKE_URL": "lake", "STATE_DIR": "state", "THREADS": "1", "RAW_GRACE_MINUTES": "1"}.items():
-        monkeypatch.setenv(f"ENGAGEMENT_{name}", value)
-    (tmp_path / "retention.toml").write_text("[events]\nexpire = 50\n")
-    with lake_helpers.tables_of(tmp_path) as context:
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """A lake of two old days, tables made, once."""
+    folder = tmp_path_factory.mktemp("made")
+    with lake_helpers.tables_of(folder) as context:
         for day in range(2):
             events = [lake_helpers.screen_view(10 * day + number, OLD + timedelta(days=20 * day, minutes=number)) for number in range(3)]
             lake_helpers.write(context, events)
         refresh.until_nothing_waits(context)
+    return folder
+
+
+@pytest.fixture
+def here(made, tmp_path, monkeypatch):
+    """That lake, a policy, and a temporary file of a dead writer; the working directory. Links keep the objects' versions."""
+    monkeypatch.chdir(tmp_path)
+    for name, value in {"LAKE_URL": "lake", "STATE_DIR": "state", "THREADS": "1", "RAW_GRACE_MINUTES": "1"}.items():
+        monkeypatch.setenv(f"ENGAGEMENT_{name}", value)
+    shutil.copytree(made / "lake", tmp_path / "lake", copy_function=os.link, ignore=shutil.ignore_patterns(".*"))
+    (tmp_path / "retention.toml").write_text("[events]\nexpire = 50\n")
     left = tmp_path / "lake" / ".tmp" / "1-1-left"
-    left.parent.mkdir(exist_ok=True)
+    left.parent.mkdir()
     left.write_bytes(b"half")
     os.utime(left, (0, 0))
     return tmp_path
