@@ -245,7 +245,7 @@ class _Run:
             for _ in range(ROUNDS):
                 tables.make_again(context, self.people, due, lambda key, rows: self._touched(key, "rebuilt", rows), self.step)
                 self.step("units made")
-                rested = tables.catch_up(context, due, lambda what: self.progress(what, 0, 0))
+                waiting = tables.catch_up(context, due | touched.keys(), now, lambda what: self.progress(what, 0, 0))
                 self.step("caught up")
                 new = self._unseen(self._rest())
                 if not new:
@@ -254,8 +254,8 @@ class _Run:
                 due = self._take_out(context, new, scan, is_final)
             else:
                 raise TransientError(f"tables of the lake {self.lake.url} change faster than they are read: run it again")
-        if not rested:
-            self.report.pending.append("tables did not come to rest: others write them too, or a gate holds one; run it again")
+        if waiting:
+            self.report.pending.append(f"counts of {', '.join(waiting[:5])} may still have them: `engagement refresh` tells why")
 
     def _take_out(self, context: TableContext, new: list[Entry], scan: Scan, is_final: Callable[[datetime], bool]) -> set[datetime]:
         """Deal with what a scan of everything but the log found; the slots of open days that must be made again."""

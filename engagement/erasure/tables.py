@@ -61,20 +61,26 @@ def make_again(
                 tell(outcome.key, 0)
 
 
-def catch_up(context: TableContext, touched: set[datetime], tell: Callable[[str], None]) -> bool:
-    """Make what the touched slots reach: sessions that began elsewhere, hour rows, day rows. False where it did not come to rest."""
-    hours_touched = {units.floor_hour(slot) for slot in touched}
+def catch_up(context: TableContext, touched: set[datetime], now: datetime, tell: Callable[[str], None]) -> list[str]:
+    """Make what the touched slots reach: sessions that began elsewhere, hour rows, day rows; what of it still waits then.
+
+    Hours that others keep busy (the live ones, and what waits for new records) are theirs: they come to no rest here.
+    """
+    own = {units.floor_hour(slot) for slot in touched}
+    near = {day + number * units.DAY for day in {hour.date() for hour in own} for number in (-1, 0, 1)}  # how far R7 reaches
     for _ in range(ROUNDS):
         waiting = waits.compute(context)
-        hours = [hour for hour, why in waiting.hours.items() if why != "raw" or hour in hours_touched]
-        days = [day for day, why in waiting.days.items() if why != "raw"]
+        hours = [hour for hour, why in waiting.hours.items() if hour.date() in near and (why != "raw" or hour in own)]
+        days = [day for day in waiting.days if day in near]
         if not hours and not days:
-            return True
+            return []
         tell(f"{len(hours)} hours and {len(days)} days are made again")
         refresh.hours(context, hours)
         for day in sorted({*days, *(hour.date() for hour in hours)}):
             big_table.refresh_day(context, day)
-    return False
+    waiting = waits.compute(context)
+    left = [f"{hour:%Y-%m-%d %H}:00" for hour, why in waiting.hours.items() if hour in own and why != "raw" and units.is_late(hour, now)]
+    return [*left, *(str(day) for day in waiting.days if day in {hour.date() for hour in own} and day < now.date())]
 
 
 def take_out(context: TableContext, people: People, key: str) -> int | None:

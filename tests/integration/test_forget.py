@@ -212,6 +212,9 @@ def test_a_refresh_of_an_hour_that_has_no_object_yet_cannot_bring_the_user_back(
         world.write(context, [world.event("ann", world.START, 1)])
     if is_archived:
         archived(settings)
+        lake, _ = open_lake(settings)
+        for entry in lake.list("raw"):  # as if it had expired
+            lake.delete(entry.key)
     publish = bulk._Writers.publish
     once = iter([True])
 
