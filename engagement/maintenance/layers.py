@@ -37,10 +37,12 @@ class Layer:
         """Its objects in key order a folder; with `before` those of earlier days alone, and the listing stops there."""
         for folder in self.folders:
             for entry in lake.list(folder):
-                if before is not None and not _is_before(entry, before):
-                    if folder != ARCHIVE:  # there the topics come one after another, here the days
+                if before is not None:
+                    day = day_of(entry.key)
+                    if day is not None and day >= before and folder != ARCHIVE:  # there topics come one after another, here days
                         break
-                    continue
+                    if day is None or day >= before:
+                        continue
                 if entry.key.endswith(self.ends):
                     yield entry
 
@@ -92,8 +94,3 @@ def day_folder(key: str) -> str:
     """Folder of the day in an object's key; empty where it has none."""
     found = _DAY.search(key)
     return key[: found.end() - 1] if found else ""
-
-
-def _is_before(entry: Entry, before: date) -> bool:
-    day = day_of(entry.key)
-    return day is not None and day < before

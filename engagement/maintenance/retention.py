@@ -114,8 +114,8 @@ def _advanced(old: Finality, found: Due) -> Finality:
 
 
 def _delete(lake: Lake, layer: str, before: date, step: Step, dry_run: bool, tell: Tell) -> None:
-    due = LAYERS[layer].objects(lake, before)
-    while entries := list(islice(due, AT_ONCE)):
+    found = LAYERS[layer].objects(lake, before)
+    while entries := list(islice(found, AT_ONCE)):
         if not dry_run:
             together(lake, lake.delete, [entry.key for entry in entries])
             for folder in {day_folder(entry.key) for entry in entries}:

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engagement import settings as settings_module
+from engagement.lake import LocalLake
 from engagement.maintenance import policy as policy_module
 from engagement.maintenance.layers import LAYERS, day_folder, day_of
 from engagement.maintenance.policy import Policy, PolicyError, Rule, parse
@@ -115,3 +116,20 @@ def test_the_day_of_a_key():
     assert (day_of(key), day_folder(key)) == (date(2026, 3, 11), "archive/session/year=2026/month=03/day=11")
     assert day_of("archive/session/year=2026/month=13/day=11/part-0.parquet") is None
     assert day_of("lake.json") is None
+
+
+def test_objects_of_earlier_days_are_found_among_foreign_ones_and_topics(tmp_path):
+    lake = LocalLake(tmp_path)
+    events, archive = "processed/app_events", "archive"
+    days = [f"year=2026/month=03/day={day}" for day in ("10", "11")]
+    foreign = [f"{events}/_SUCCESS", f"{events}/year=2026/month=02/notes.txt", f"{events}/year=2026/month=13/day=01/x.parquet"]
+    for key in (*foreign, *(f"{events}/{day}/hour=00/slot-00.parquet" for day in days)):
+        lake.put_new(key, b"x")
+    for topic in ("install", "session"):
+        for day in days:
+            lake.put_new(f"{archive}/{topic}/{day}/part-0.parquet", b"x")
+    before = date(2026, 3, 11)
+    assert [entry.key for entry in LAYERS["events"].objects(lake, before)] == [f"{events}/{days[0]}/hour=00/slot-00.parquet"]
+    assert [entry.key for entry in LAYERS["archive"].objects(lake, before)] == [
+        f"{archive}/{topic}/{days[0]}/part-0.parquet" for topic in ("install", "session")
+    ]
