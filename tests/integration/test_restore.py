@@ -37,6 +37,10 @@ LATER = world.START + timedelta(days=9)
 EXAMPLE = Path(__file__).parents[2] / "docs" / "examples" / "model.toml"
 
 
+def settings_of(folder, **wishes):
+    return lake_helpers.settings_of(folder, **{"hash_key": world.KEY} | wishes)
+
+
 class Broker:
     """A broker whose logs end where the lake's chains do."""
 
@@ -83,7 +87,7 @@ def sent(seed, users, count, first=0):
 
 def aged(folder, **wishes):
     """A lake with a past: made in pieces, with copies, rejects, an import, archive parts, expired raw objects and an erased user."""
-    settings = world.settings_of(folder, **wishes)
+    settings = settings_of(folder, **wishes)
     file = folder / "history.jsonl"
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_bytes(b"\n".join(item.value for item in sent(8, ("dan", "ann"), 12, 50) if item.value) + b"\n{")
@@ -120,7 +124,7 @@ def old(tmp_path_factory):
 
 def test_a_lake_made_from_a_backup_has_the_same_tables_row_for_row(old, tmp_path):
     backup(old, str(tmp_path / "backup"))
-    new = world.settings_of(tmp_path / "new", model=str(EXAMPLE))
+    new = settings_of(tmp_path / "new", model=str(EXAMPLE))
     restore(new, str(tmp_path / "backup"))
     found = log.look(open_lake(new)[0])
     assert found.parts, "the archive came along"
@@ -138,17 +142,15 @@ def test_a_lake_made_from_a_backup_has_the_same_tables_row_for_row(old, tmp_path
 def test_the_next_record_and_the_erased_user_find_their_place_in_the_new_lake(old, tmp_path):
     """Where a chain goes on, who is erased, and what an import has are the same in both."""
     backup(old, str(tmp_path / "backup"))
-    new = world.settings_of(tmp_path / "new", model=str(EXAMPLE))
+    new = settings_of(tmp_path / "new", model=str(EXAMPLE))
     restore(new, str(tmp_path / "backup"))
 
     def places(settings):
         lake, lake_format = open_lake(settings)
-        chains = [topic_chain("session", world.TOPIC_ID, number) for number in range(2)]
         source = inspect(old.lake_path.parent / "history.jsonl")
-        where = [resume(files.last_link(lake, found), Parts(lake).of(found)) for found in chains]
         listed = erasures.read(lake, settings.hash_keys)
         return (
-            where,
+            places_of(settings),
             Importer(settings, lake, lake_format, LATER).end(source),
             [listed.holds(user) for user in ("ben", "ann")],
             listed.length,
@@ -168,7 +170,7 @@ def test_lake_backup_and_new_lake_may_lie_on_s3(old, s3_server, tmp_path, monkey
     new = replace(old, **at, lake_url=f"{place}/lake")
     assert restore(new, f"{place}/one", only="lake").objects == first.copied_objects - 1
     backup(new, f"{place}/two")
-    here = world.settings_of(tmp_path / "here", aws_endpoint_url=s3_server.endpoint)
+    here = settings_of(tmp_path / "here", aws_endpoint_url=s3_server.endpoint)
     restore(here, f"{place}/two")
     found = [
         {entry.key: objects.read_rows(lake, entry) for entry in log.look(lake).objects} for lake in (open_lake(old)[0], open_lake(here)[0])
@@ -189,9 +191,16 @@ def coordinates(settings):
     return made
 
 
+def places_of(settings):
+    """Where both chains of the log go on (R3)."""
+    lake, _ = open_lake(settings)
+    chains = [topic_chain("session", world.TOPIC_ID, number) for number in range(2)]
+    return [resume(files.last_link(lake, chain), Parts(lake).of(chain)) for chain in chains]
+
+
 @pytest.mark.parametrize("seed", range(4))
 def test_whatever_happens_before_between_and_during_backups_the_last_one_holds_the_log(seed, tmp_path, monkeypatch):
-    settings = world.settings_of(tmp_path / "old")
+    settings = settings_of(tmp_path / "old")
     chance = random.Random(seed)
     lake, _ = open_lake(settings)
     numbers = iter(range(1000))
@@ -205,14 +214,18 @@ def test_whatever_happens_before_between_and_during_backups_the_last_one_holds_t
     def expire_():
         expiry.expire(lake, grace=timedelta(0), now=datetime.now(UTC) + timedelta(days=2))
 
-    moves = [arrive_, arrive_, archive_, expire_]
+    def vanish_():
+        archive_()
+        expire_()
+
+    moves = [arrive_, arrive_, arrive_, archive_, expire_]
 
     class Killed(BaseException):
         pass
 
     def bytes_of(*given, real=take.bytes_of):
         if chance.random() < 0.3:
-            chance.choice(moves)()
+            chance.choice([arrive_, vanish_])()
         if chance.random() < 0.1:
             raise Killed
         return real(*given)
@@ -226,14 +239,11 @@ def test_whatever_happens_before_between_and_during_backups_the_last_one_holds_t
                 with contextlib.suppress(Killed):
                     backup(settings, str(tmp_path / "backup"))
     assert not backup(settings, str(tmp_path / "backup")).lost
-    new = world.settings_of(tmp_path / "new")
+    new = settings_of(tmp_path / "new")
     restore(new, str(tmp_path / "backup"))
     assert coordinates(new) == coordinates(settings)
     assert len(coordinates(new)) == next(numbers)
-    for number in range(2):
-        chain = topic_chain("session", world.TOPIC_ID, number)
-        ends = [resume(files.last_link(held_, chain), Parts(held_).of(chain)) for held_ in (lake, open_lake(new)[0])]
-        assert ends[0] == ends[1], "the consumer goes on at the same place"
+    assert places_of(new) == places_of(settings), "the consumer goes on at the same place"
 
 
 # A new lake that is cut otherwise, or keeps less of a person.
@@ -241,7 +251,7 @@ def test_whatever_happens_before_between_and_during_backups_the_last_one_holds_t
 
 def remade(old, tmp_path, **wishes):
     backup(old, str(tmp_path / "backup"))
-    new = lake_helpers.settings_of(tmp_path / "new", **{"hash_key": world.KEY} | wishes)
+    new = settings_of(tmp_path / "new", **wishes)
     restore(new, str(tmp_path / "backup"))
     settle(new)
     return new
@@ -297,9 +307,9 @@ def test_what_is_not_kept_cannot_come_back_and_another_key_is_refused(old, tmp_p
         ({"slot_minutes": 30}, "log is cut by 60"),
     ):  # fmt: skip
         with pytest.raises(PermanentError, match=why):
-            restore(world.settings_of(tmp_path / "not", **wishes), str(tmp_path / "hashed"))
+            restore(settings_of(tmp_path / "not", **wishes), str(tmp_path / "hashed"))
     with pytest.raises(KeyMissing, match="does not begin with the key"):
-        restore(lake_helpers.settings_of(tmp_path / "not", hash_key=NEXT), str(tmp_path / "hashed"))
+        restore(settings_of(tmp_path / "not", hash_key=NEXT), str(tmp_path / "hashed"))
     assert not (tmp_path / "not" / "lake").exists()
 
 
@@ -314,7 +324,7 @@ def materialized(instance):
 def test_dagsters_runs_and_materializations_are_there_and_nothing_is_done_twice(tmp_path, monkeypatch):
     """The state folder is lost and the lake is not: the instance of the backup goes on with it."""
     monkeypatch.delenv("DAGSTER_HOME", raising=False)
-    settings = world.settings_of(tmp_path)
+    settings = settings_of(tmp_path)
     arrive(settings, [world.event("ann", world.START, 1)])
     with local_instance(settings) as instance:
         assert list(LocalRuns(settings, instance).refresh())

@@ -179,6 +179,28 @@ def test_no_backup_is_told(tmp_path):
         restore(lake_helpers.settings_of(tmp_path), str(tmp_path / "nothing"))
 
 
+def test_the_commands_tell_what_they_did(settings, tmp_path, monkeypatch, capsys):
+    place = str(tmp_path / "backup")
+
+    def run(of, *arguments):
+        with monkeypatch.context() as patch:
+            for name, value in of.environment().items():
+                patch.setenv(name, value)
+            code = cli.run([*arguments])
+        return code, capsys.readouterr().out
+
+    code, out = run(settings, "backup", place, "--json")
+    assert (code, json.loads(out)["copied_objects"]) == (0, 4)
+    code, out = run(elsewhere(tmp_path), "restore", place, "--dry-run")
+    assert code == 0
+    assert "4 objects" in out
+    assert out.endswith("all as the manifest says; nothing written\n")
+    assert not elsewhere(tmp_path).lake_path.exists()
+    code, out = run(elsewhere(tmp_path), "restore", place, "--only", "lake", "--json")
+    assert (code, json.loads(out)["objects"], json.loads(out)["dry_run"]) == (0, 3, False)
+    assert run(elsewhere(tmp_path), "restore", place)[0] == 1
+
+
 # What is planned.
 
 
