@@ -37,10 +37,10 @@ PEER = Path(__file__).parent / "peers" / "compaction.py"
 PEERS = ("polars", "duckdb", "pyarrow")
 BEGUN = "begun"
 DAY = datetime(2026, 3, 11, tzinfo=UTC)
-CHAINS = 3
+CHAINS = 6
 WANTED_RATIO, WANTED_BYTES, WANTED_SCAN = 0.8, 1 << 30, 5.0
-SCAN_ROWS, SCAN_FILES = 1_000_000, 4320
-"""A day of a million events: three partitions, a file a minute each."""
+SCAN_ROWS, SCAN_FILES = 1_000_000, 8640
+"""A day of a million events of one topic: its six partitions by default, a file a minute each."""
 SCANS = {
     "every column": "SELECT count(*), bit_xor(hash(COLUMNS(*))) FROM {rows}",
     "events an hour and type": "SELECT date_trunc('hour', event_time) AS hour, event_type, count(*) FROM {rows} GROUP BY ALL",

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 
+from engagement.errors import PermanentError
 from engagement.lake import LAKE_JSON, AlreadyExists, Changed, Lake, LakeFormat
 from engagement.raw import choosing, compaction
 from engagement.raw.choosing import Planned
@@ -105,6 +106,8 @@ class Run:
         self._erasures = ErasureList(lake, hash_keys)
         self._slot_minutes = LakeFormat.from_json(lake.read(LAKE_JSON) or b"").slot_minutes
         self._now, self._after, self._part_bytes = now, after, part_bytes
+        self._covered: set[str] = set()
+        """Raw objects that this run has covered."""
         self._problems: dict[str, str] = {}
         """Key -> why it is left alone."""
 
@@ -160,6 +163,9 @@ class Run:
     def write(self, planned: Planned, seen: Mapping[tuple[str, date], int]) -> Written | None:
         """Publish one part; None where the lake has to be looked at again."""
         would = self._would_write(planned, seen)
+        if again := self._covered & {raw.key for raw in planned.files}:
+            msg = f"{min(again)} is in a part of this run and is due again: the store does not show what was written to it"
+            raise PermanentError(msg)
         erasures = self._erasures.read()  # after the archive was listed, before any row is read
         try:
             with self._lake.creating(would.name.key) as sink:
@@ -170,6 +176,7 @@ class Run:
         except UnreadableObject as error:
             self._problems[error.key] = str(error).removeprefix(f"{error.key} ")
             return None
+        self._covered |= {raw.key for raw in planned.files}
         return _told(would, part, size, sum(raw.rejects.get("erased", 0) for raw in planned.files))
 
 
