@@ -573,8 +573,7 @@ CUTS = ((1800, 60), (1800, 20), (1800, 5), (60, 5), (300, 10), (900, 30), (3600,
 def cases(draw: st.DrawFn, mode: str, large: bool = False) -> Case:
     """A case of this session mode.
 
-    Small unless told otherwise, since every slot that is made costs a tenth of a second: automated days only with gaps that
-    leave them few hours.
+    Small unless told otherwise, since a case costs about a second: automated days only with gaps that leave them few hours.
     """
     gap_seconds, slot_minutes = draw(st.sampled_from(CUTS))
     rules = Rules(mode, gap_seconds, slot_minutes, draw(st.sampled_from((1000, 1000, 1, 2))))
