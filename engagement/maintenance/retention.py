@@ -114,13 +114,17 @@ def _advanced(old: Finality, found: Due) -> Finality:
 
 
 def _delete(lake: Lake, layer: str, before: date, step: Step, dry_run: bool, tell: Tell) -> None:
+    """Delete a layer's objects of earlier days; what lies among those of a table and is none of ours stays, and is named."""
     found = LAYERS[layer].objects(lake, before)
     while entries := list(islice(found, AT_ONCE)):
+        foreign = [entry.key for entry in entries if LAYERS[layer].feeds and not units.is_key(entry.key)]
+        ours = [entry for entry in entries if entry.key not in foreign]
+        step.notes += [f"{key} is no object of this program: it stays" for key in foreign]
         if not dry_run:
-            together(lake, lake.delete, [entry.key for entry in entries])
-            for folder in {day_folder(entry.key) for entry in entries}:
+            together(lake, lake.delete, [entry.key for entry in ours])
+            for folder in {day_folder(entry.key) for entry in ours}:
                 lake.prune(folder)
-        for entry in entries:
+        for entry in ours:
             step.did(f"delete {entry.key}", entry.size)
         tell(f"{layer} before {before}: {step.objects:,} objects")
 

@@ -177,6 +177,19 @@ def test_a_dry_run_says_the_same_and_does_nothing(context):
     assert did.objects > 0
 
 
+def test_what_is_none_of_ours_stays_and_is_named(context):
+    stranger = "processed/app_events/year=2026/month=03/day=10/notes.txt"
+    context.lake.put_new(stranger, b"mine")
+    step = retention.apply(context, EVENTS_38, NOW)
+    assert step.notes == [f"{stranger} is no object of this program: it stays"]
+    assert context.lake.read(stranger) == b"mine"
+    assert days_of(context, "events") == [
+        FIRST.date(),
+        *sorted(day.date() for day in DAYS if day.date() >= DUE),
+        DAYS[-1].date() + units.DAY,
+    ]
+
+
 def test_a_second_run_finds_nothing(context):
     retention.apply(context, ALL_38, NOW)
     again = retention.apply(context, ALL_38, NOW)
