@@ -17,7 +17,7 @@ import hashlib
 import io
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
 
@@ -41,13 +41,14 @@ def refresh(
     lake: Lake,
     model: Model,
     retired: Mapping[str, str],
-    read_to: datetime,
+    read_to: Callable[[], datetime],
     *,
     always: bool = False,
     dry_run: bool = False,
 ) -> Report:
     """Bring the two files up to date; `always` writes the views also where they seem right, a dry run writes nothing.
 
+    `read_to` is asked while no other process writes, so that the answer of a slower one never comes over a newer one.
     Raises PermanentError where a table's objects cannot be read, or the state folder not be written.
     """
     path = settings.state_dir / FILE
@@ -55,7 +56,7 @@ def refresh(
     try:
         with _alone(path):
             if not dry_run:
-                _put_read_to(settings.state_dir / READ_TO, read_to)
+                _put_read_to(settings.state_dir / READ_TO, read_to())
             statements = list(_statements(settings, lake, model, retired))
             mark = settings.state_dir / "cache" / "catalog-local.json"
             wanted, found = _mark(statements, path), _read_mark(mark)
@@ -102,7 +103,7 @@ def _statements(settings: Settings, lake: Lake, model: Model, retired: Mapping[s
         comments |= {key: schemas.KEY_COMMENTS[key] for key in keys}
         shown = "*"
         if name == "sessions":
-            shown = f"*, open_until >= (SELECT read_to FROM read_parquet({_text(settings.state_dir / READ_TO)})) AS is_open"
+            shown = f"*, open_until >= (SELECT read_to FROM read_parquet({engine.literal([settings.state_dir / READ_TO])})) AS is_open"
             comments["is_open"] = IS_OPEN
         yield f"CREATE VIEW {name} AS SELECT {shown} FROM {rows}"
         yield f"COMMENT ON VIEW {name} IS {_text(schemas.DESCRIPTIONS[table])}"

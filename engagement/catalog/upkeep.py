@@ -75,7 +75,11 @@ def _views(settings: Settings, lake: Lake, opened: TableContext | None, *, alway
         return Report("local", lake.url, note=NO_FOLDER)
     from engagement.catalog import local
 
-    read_to = opened.index.newest_received_at() or datetime.max.replace(tzinfo=UTC) if opened else views.read_to(lake, settings)
+    def read_to() -> datetime:
+        if opened is None:
+            return views.read_to(lake, settings)
+        return opened.index.newest_received_at() or datetime.max.replace(tzinfo=UTC)
+
     return local.refresh(settings, lake, *_models(settings, lake, opened), read_to, always=always, dry_run=dry_run)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
@@ -161,6 +162,22 @@ def test_a_file_that_is_gone_or_not_as_written_is_made_anew_and_a_foreign_one_is
     assert report.drift == [f"{path} is not as it was written"]
     assert_as_queried(folder)
     assert not catalog.refresh(settings, lake).changed
+
+
+def test_how_far_the_log_was_read_is_asked_while_no_other_process_writes(folder, monkeypatch):
+    fill(folder)
+    settings = lake_helpers.settings_of(folder)
+
+    def asked(_lake, _settings):
+        with (folder / "state" / "lake.lock").open("w") as other, pytest.raises(BlockingIOError):
+            fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return FIRST
+
+    monkeypatch.setattr(views, "read_to", asked)
+    catalog.mend(settings, open_lake(settings)[0])
+    import pyarrow.parquet as pq
+
+    assert pq.read_table(folder / "state" / "lake.read_to.parquet")["read_to"].to_pylist() == [FIRST]
 
 
 def test_what_a_killed_writer_left_stops_nobody(folder):
