@@ -14,7 +14,7 @@ from archive_helpers import archive, expire
 from engagement.errors import TransientError
 from engagement.raw import files
 from engagement.raw.names import topic_chain
-from engagement.tables import arrivals, backlog, events, refresh, units, waits
+from engagement.tables import arrivals, audited, backlog, events, refresh, units, waits
 
 HOUR = datetime(2026, 3, 11, 10, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
@@ -158,3 +158,27 @@ def test_late_records_of_an_archived_day_wait_and_are_added(context):
     archive(context.lake, now=archive_helpers.LATER)
     expire(context.lake)
     assert not waits.compute(context)
+
+
+def test_a_damaged_part_takes_no_rows_from_a_unit_and_stops_no_new_ones(context):
+    """What was known of it stays known: a rebuild fails by name instead of making the unit from less."""
+    put(context, 0, 2)
+    put(context, 2, 3)
+    refresh.hours(context, [HOUR])
+    (part,) = archive(context.lake, context.index).parts
+    expire(context.lake, context.index)
+    context.index.sync()
+    path = context.lake.path(part.name.key)
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-5])
+    with pytest.raises(Exception, match="part-0"):
+        refresh.hours(context, [HOUR], rebuild=True)
+    assert facts(context) == counted(3)
+    put(context, 3, 4)
+    refresh.hours(context, [HOUR])
+    assert facts(context) == counted(4)
+    assert [finding.text.split(":")[0] for finding in audited.audited(context).findings] == [part.name.key]
+    path.write_bytes(whole)
+    refresh.hours(context, [HOUR], rebuild=True)
+    assert facts(context) == counted(4)
+    assert not waits.compute(context).hours
