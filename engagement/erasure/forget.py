@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -20,7 +21,7 @@ from engagement.erasure import fences, tables
 from engagement.erasure.broker import KafkaBroker
 from engagement.erasure.people import People
 from engagement.erasure.report import Report, Touched
-from engagement.erasure.rewriting import Rewriter
+from engagement.erasure.rewriting import Rewriter, Rewritten
 from engagement.erasure.scanning import Progress, Scan, Scanner, silent
 from engagement.errors import PermanentError, TransientError
 from engagement.ingest.kafka import BrokerUnavailable
@@ -38,6 +39,8 @@ from engagement.tables.context import TableContext, open_tables
 LOCK = "erasure"
 ROUNDS = 20
 POLL_SECONDS = 1.0
+AT_ONCE = 2
+"""Objects that are rewritten at the same time; of each a row group and its bytes are in memory."""
 PER_USER = (units.EVENTS, units.FRAGMENTS, units.ACTIVITY, units.SESSIONS)
 LEFT_ALONE = timedelta(seconds=5)
 """A temporary file younger than that may be one whose writer is about to lock it."""
@@ -209,20 +212,33 @@ class _Run:
             if not new:
                 return
             scan = self._scan(new)
-            replaced = set()
-            for number, key in enumerate(sorted(scan.found)):
-                self.progress("objects of the log are rewritten", number, len(scan.found))
-                try:
-                    made = rewriter.rewrite(key)
-                except PermanentError as error:
-                    scan.unreadable[key] = str(error)
-                    continue
-                if made is not None:
-                    self._touched(key, "rewritten", made.rows)
-                    replaced.add(key)
-                self.step("rewritten")
+            replaced = self._rewrite(sorted(scan.found), rewriter, scan)
             self._seen(new, scan, replaced)
         raise TransientError(f"the lake {self.lake.url} changes faster than it is read: run it again")
+
+    def _rewrite(self, keys: list[str], rewriter: Rewriter, scan: Scan) -> set[str]:
+        """Rewrite objects of the log, a few at once; the keys of those that were replaced."""
+
+        def made(key: str) -> Rewritten | PermanentError | None:
+            try:
+                return rewriter.rewrite(key)
+            except PermanentError as error:
+                return error
+
+        replaced = set()
+        pool = ThreadPoolExecutor(AT_ONCE)
+        try:
+            for number, (key, result) in enumerate(zip(keys, pool.map(made, keys), strict=True)):
+                self.progress("objects of the log are rewritten", number, len(keys))
+                if isinstance(result, PermanentError):
+                    scan.unreadable[key] = str(result)
+                elif result is not None:
+                    self._touched(key, "rewritten", result.rows)
+                    replaced.add(key)
+                self.step("rewritten")
+        finally:
+            pool.shutdown(cancel_futures=True)  # an interrupted run ends with the objects that are under way
+        return replaced
 
     def _seen(self, entries: Iterable[Entry], scan: Scan, replaced: set[str]) -> None:
         """Note what needs no second look: what was clean, and what cannot be read. A replaced object is looked at again."""
