@@ -14,7 +14,7 @@ from dagster._core.events import DagsterEventType
 from dagster._core.test_utils import freeze_time
 from oracle import RawEvent
 
-from engagement.tables import fragments, refresh
+from engagement.tables import bulk, fragments, refresh
 from engagement.tables.context import open_tables
 from engagement_assets import partitions
 from engagement_assets.definitions import build_definitions
@@ -136,6 +136,7 @@ def test_a_failed_run_is_asked_for_again_after_a_growing_delay_even_with_a_new_c
         raise OSError("disk on fire")
 
     with monkeypatch.context() as patch:
+        patch.setattr(bulk, "publish_made", broken)  # of many units: each is then tried alone
         patch.setattr(fragments, "publish", broken)
         assert not lake.run(request).success
     failed_at = datetime.fromtimestamp(lake.instance.get_run_records(RunsFilter())[0].end_time, UTC)
