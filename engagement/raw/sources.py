@@ -170,12 +170,12 @@ def opened(lake: Lake, source: Source) -> Iterator[pq.ParquetFile]:
 
     name = lake.name(source.key)
     try:
-        with lake.open(source.key) as handle, pq.ParquetFile(handle) as file:
+        with lake.open_version(source.entry) as handle, pq.ParquetFile(handle) as file:
             if source.first_row + source.rows > file.metadata.num_rows:
                 raise TransientError(f"{name} has other rows than were listed: it was replaced meanwhile; run the command again")
             yield file
     except FileNotFoundError as error:
-        raise TransientError(f"{name} is gone: it was archived or expired meanwhile; run the command again") from error
+        raise TransientError(f"{name} is gone or replaced: it was archived, expired or rewritten meanwhile; run the command again") from error
     except (OSError, pa.ArrowInvalid) as error:
         raise PermanentError(f"{name} cannot be read: {' '.join(str(error).split())}") from error
 
