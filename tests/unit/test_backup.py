@@ -18,6 +18,7 @@ from engagement.backup.restore import restore
 from engagement.backup.take import backup
 from engagement.errors import PermanentError, UsageError
 from engagement.lake import Entry, open_lake
+from engagement.tables import finality
 from engagement.tables.context import open_tables
 
 NOON = datetime(2026, 3, 11, 12, tzinfo=UTC)
@@ -56,6 +57,23 @@ def test_a_backup_holds_the_log_and_no_tables_and_makes_the_same_lake(settings, 
     assert raw_of(elsewhere(tmp_path).lake_path) == raw_of(settings.lake_path) != {}
     assert open_lake(elsewhere(tmp_path))[1] == open_lake(settings)[1]
     assert not (elsewhere(tmp_path).lake_path / "processed").exists()
+
+
+@pytest.mark.parametrize(("wishes", "comes"), [({}, True), ({"keep_place": "country"}, False)])
+def test_tables_of_final_days_come_along_because_nothing_can_make_them_again(wishes, comes, settings, tmp_path):
+    """But not into a lake that keeps less of a person: they hold what it must not."""
+    record = finality.Finality(final_before=NOON.date() + timedelta(days=1))
+    open_lake(settings)[0].put_new(finality.KEY, record.to_json())
+    table = next(settings.lake_path.rglob("slot-00.parquet"))
+    table.write_bytes(b"PAR1 cannot be made again PAR1")
+    backup(settings, str(tmp_path / "backup"))
+    new = lake_helpers.settings_of(tmp_path / "other", **wishes)
+    restore(new, str(tmp_path / "backup"))
+    key = table.relative_to(settings.lake_path)
+    assert (new.lake_path / key).exists() is comes
+    if comes:
+        assert (new.lake_path / key).read_bytes() == table.read_bytes()
+    assert finality.read(open_lake(new)[0]) == record
 
 
 def test_only_what_is_new_is_copied_again(settings, tmp_path):
