@@ -175,7 +175,7 @@ def opened(lake: Lake, source: Source) -> Iterator[pq.ParquetFile]:
                 raise TransientError(f"{name} has other rows than were listed: it was replaced meanwhile; run the command again")
             yield file
     except FileNotFoundError as error:
-        raise TransientError(f"{name} is gone or replaced: it was archived, expired or rewritten meanwhile; run the command again") from error
+        raise TransientError(f"{name} is gone or was replaced meanwhile, by expiry or an erasure; run the command again") from error
     except (OSError, pa.ArrowInvalid) as error:
         raise PermanentError(f"{name} cannot be read: {' '.join(str(error).split())}") from error
 
