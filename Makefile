@@ -46,6 +46,8 @@ bench: setup  ## measurements quoted in the docs; prints them with machine and d
 	@$(PY) bench/backfill.py
 	@$(PY) bench/queries.py
 	@$(PY) bench/law.py
+	@$(PY) bench/archive.py
+	@$(PY) bench/readers.py
 	@$(PY) bench/erasure.py
 	@$(PY) bench/import_history.py
 	@$(PY) bench/latency.py
