@@ -2,7 +2,7 @@
 
 Applied where records become rows, before anything is written, so nothing behind raw ever sees what was left out.
 A policy is a lake's for its life and stands in its `lake.json`: under two policies one person would be two users.
-Pure: no store, no clock. What is inside `properties` is the app's own and is kept as it came, with one exception:
+Pure but for `stored_user_id`, which looks the policy up. What is inside `properties` is the app's own and is kept as it came, with one exception:
 unknown fields of geo_location, which may be coordinates, go with the city. Erasure is another matter (`raw.erasures`).
 """
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 Headers = Sequence[tuple[str, bytes | None]]
 PLAIN, HASHED = "plain", "hashed"
 DIGITS = 32
-"""Hex digits of a pseudonym: 128 bits, so that two users of a billion share one with a chance of 1 to 10^20."""
+"""Hex digits of a pseudonym: 128 bits, so that among a billion users two share one with a chance of about 10^-21."""
 REMEMBERED = 200_000
 """Pseudonyms a process keeps: users come back within minutes, and a hash costs more than a look-up."""
 _REPLAY_OF = re.compile(rb"[0-9a-f]{32}(?:[0-9a-f]{32})?/[0-9]{1,10}/[0-9]{1,19}")
