@@ -13,7 +13,7 @@ from dagster import AssetKey, DagsterInstance
 from engagement import catalog
 from engagement.catalog import calls
 from engagement.errors import TransientError
-from engagement.tables import fragments
+from engagement.tables import bulk, fragments
 from engagement_assets.local_runs import Chunk, LocalRuns, RunFailed
 from sensors.arrivals import past_runs
 
@@ -107,6 +107,7 @@ def test_the_catalog_shows_what_a_run_made_though_units_of_it_failed(lake, monke
         raise OSError("disk on fire")
 
     with monkeypatch.context() as patch:
+        patch.setattr(bulk, "publish_made", broken)  # of many units: each is then tried alone
         patch.setattr(fragments, "publish", broken)
         with pytest.raises(RunFailed, match=r"catalog: .*session_fragments 2026-03-10-12:00: disk on fire"):
             lake.run()
