@@ -6,6 +6,7 @@ import contextlib
 import io
 import json
 import shutil
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import timedelta
@@ -19,11 +20,11 @@ from erasure_world import Broker, erase
 from engagement.cli import run
 from engagement.contract import TimeWindow
 from engagement.lake import AlreadyExists, open_lake
-from engagement.raw import archive, audit, compaction, erasures, files, rows
+from engagement.raw import archive, audit, compaction, coverage, erasures, files, rows
 from engagement.raw.index import RawIndex
 from engagement.raw.names import import_chain, topic_chain
 from engagement.settings import load
-from engagement.tables import bulk, events, finality, refresh, waits
+from engagement.tables import bulk, events, finality, refresh, units, waits
 from engagement.tables.context import open_tables
 
 
@@ -45,6 +46,21 @@ def archived(settings):
     """Everything that is there goes into the archive, as far as the product's writer takes it."""
     lake, _ = open_lake(settings)
     return archive.archive(lake, now=world.START + timedelta(days=9), after=timedelta(0), hash_keys=settings.hash_keys)
+
+
+def assert_footers_tell_the_rows(lake):
+    """Of each range of each part: rejects by reason, and good rows and the last offset of each slot."""
+    for entry in lake.list("archive"):
+        held = pq.read_table(lake.path(entry.key)).to_pylist()
+        for _, item, first in coverage.read_part(lake, entry.key).in_order():
+            slots, rejects = {}, Counter()
+            for row in held[first : first + item.rows]:
+                if row["reject_reason"]:
+                    rejects[row["reject_reason"]] += 1
+                else:
+                    slot = units.floor_hour(row["event_time"])
+                    slots[slot] = coverage.Slot(row["kafka_offset"], 1 + (slots[slot].rows if slot in slots else 0))
+            assert (item.slots, item.rejects) == (slots, rejects)
 
 
 def findings(lake):
@@ -120,6 +136,7 @@ def test_it_reaches_into_archive_parts(tmp_path):
     assert any(item.key.startswith("archive/") and item.action == "rewritten" for item in report.objects)
     assert bytes_left(settings, "ann") == []
     assert findings(lake) == []
+    assert_footers_tell_the_rows(lake)
     twin = made(tmp_path / "without", sent, extra, never=["ann", "cid"])
     assert world.tables(settings) == world.tables(twin)
     archived(settings)
