@@ -68,6 +68,17 @@ def test_a_session_that_a_later_hour_extends_waits_at_once(context):
     assert now_and_then(context) == waits.compute(context, NOW)
 
 
+def test_a_session_that_the_next_day_extends_waits_at_once(context):
+    last = HOUR.replace(hour=23)
+    lake_helpers.write(context, [event(0, last + timedelta(minutes=50))])
+    refresh.until_nothing_waits(context)
+    now_and_then(context)
+    lake_helpers.write(context, [event(1, last + timedelta(minutes=70))])
+    now_and_then(context)
+    refresh.hours(context, [last + units.HOUR])
+    assert now_and_then(context).hours.get(last) == "sessions"
+
+
 def test_what_another_process_left_half_done_is_seen_within_a_round(context):
     lake_helpers.write(context, [event(0, HOUR), event(1, HOUR - timedelta(days=40))])
     refresh.until_nothing_waits(context)
