@@ -35,8 +35,8 @@ def test_a_backfill_run_rebuilds_its_hours_in_one_pass_and_tells_each_of_them(tm
     with open_tables(settings) as context:
         lake_helpers.write(context, HISTORY)
     passes = []
-    real_rebuild, real_judge = bulk.rebuild, gates.judge_all
-    monkeypatch.setattr(bulk, "rebuild", lambda *given: passes.append(given[1]) or real_rebuild(*given))
+    real_make, real_judge = bulk.make_all, gates.judge_all
+    monkeypatch.setattr(bulk, "make_all", lambda *given: passes.append(given[1]) or real_make(*given))
 
     def judge_all(context, table, candidates):
         found = real_judge(context, table, candidates)
@@ -77,10 +77,10 @@ def test_an_hour_that_cannot_be_rebuilt_fails_alone(tmp_path, monkeypatch):
         lake_helpers.write(context, HISTORY)
     real = events._facts
 
-    def failing(context, slot, *given):
+    def failing(slot, *given):
         if slot == TWELVE:
             raise OSError("planted")
-        return real(context, slot, *given)
+        return real(slot, *given)
 
     monkeypatch.setattr(events, "_facts", failing)
     with local_instance(settings) as instance, pytest.raises(RunFailed, match="12:00: planted"):
