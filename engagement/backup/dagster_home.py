@@ -63,9 +63,14 @@ def database(path: Path) -> bytes:
         raise TransientError(f"{path}: {error}; run it again") from error
 
 
+def is_there(settings: Settings) -> bool:
+    """Whether there is a home with runs."""
+    return any(home(settings).rglob("*.db"))
+
+
 def require_none(settings: Settings) -> None:
     """Raises PermanentError where there is a home with runs already: it is never overwritten."""
-    if any(home(settings).rglob("*.db")):
+    if is_there(settings):
         raise PermanentError(f"{home(settings)} has Dagster's state already, and nothing is overwritten: move it away, or use --only lake")
 
 

@@ -62,20 +62,22 @@ def restore(settings: Settings, source: str, *, only: str = "", dry_run: bool = 
         for key in manifest.objects:
             work.compare(key)
         return work.report
-    if only != LAKE:
+    marker = LakeFormat.restoring(hashlib.sha256(manifest.to_json() + recast.format.to_json()).hexdigest())
+    goes_on = only != STATE and lake.read(LAKE_JSON) == marker  # then a home that is there, which appears whole, is from the killed run
+    if only != LAKE and not goes_on:
         dagster_home.require_none(settings)
     if only == STATE:
         work.report.state_files = dagster_home.restore(settings, work.state())
         return work.report
     with lake.lock("restore"):
-        marker = _claimed(lake, manifest, recast)
+        _claim(lake, marker)
         for key in work.of_lake():
             work.copy(key)
         if recast.policy is not None and recast.policy.keys:
             documents = {key: work.read(key) for key in manifest.objects if key.startswith(f"{erasures.FOLDER}/")}
             if documents:
                 erasures.ErasureList(lake, settings.hash_keys).add(erased_also(settings, held, documents))
-        if only != LAKE:
+        if only != LAKE and not (goes_on and dagster_home.is_there(settings)):
             work.report.state_files = dagster_home.restore(settings, work.state())
         with lake.replacing(LAKE_JSON):
             noted = lake.stat(LAKE_JSON)
@@ -175,9 +177,8 @@ def _complete(there: Lake) -> Manifest:
     return manifest
 
 
-def _claimed(lake: Lake, manifest: Manifest, recast: Recast) -> bytes:
-    """Say that the lake is being restored from this backup, and as what; returns what `lake.json` says now."""
-    marker = LakeFormat.restoring(hashlib.sha256(manifest.to_json() + recast.format.to_json()).hexdigest())
+def _claim(lake: Lake, marker: bytes) -> None:
+    """Say that the lake is being restored, from which backup and as what; raises PermanentError where something else is there."""
     found = lake.read(LAKE_JSON)
     if found is None:
         stray = next((entry.key for entry in lake.list("")), None)
@@ -187,7 +188,7 @@ def _claimed(lake: Lake, manifest: Manifest, recast: Recast) -> bytes:
             lake.put_new(LAKE_JSON, marker)
         found = lake.read(LAKE_JSON)
     if found == marker:
-        return marker
+        return
     if b'"restoring"' in (found or b"") and "restoring" in json.loads(found or b"{}"):
         raise PermanentError(f"{lake.url} holds half a restore of another backup: remove it, or finish that one")
     raise PermanentError(f"there is a lake at {lake.url} already, and nothing is overwritten: name a new place by ENGAGEMENT_LAKE_URL")

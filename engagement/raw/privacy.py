@@ -2,8 +2,8 @@
 
 Applied where records become rows, before anything is written, so nothing behind raw ever sees what was left out.
 A policy is a lake's for its life and stands in its `lake.json`: under two policies one person would be two users.
-Pure but for `stored_user_id`, which looks the policy up. What is inside `properties` is the app's own and is kept as it came, with one exception:
-unknown fields of geo_location, which may be coordinates, go with the city. Erasure is another matter (`raw.erasures`).
+Pure but for `stored_user_id`, which looks the policy up. What is inside `properties` is the app's own and is kept as it came;
+only unknown fields of geo_location, which may be coordinates, go with the city. Erasure is another matter (`raw.erasures`).
 """
 
 from __future__ import annotations

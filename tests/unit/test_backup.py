@@ -277,3 +277,27 @@ def test_a_home_with_runs_is_not_overwritten(settings, tmp_path):
         restore(target, str(tmp_path / "backup"))
     assert not target.lake_path.exists()
     assert restore(target, str(tmp_path / "backup"), only="lake").state_files == 0
+
+
+def test_a_restore_that_was_killed_behind_the_state_goes_on(settings, tmp_path, monkeypatch):
+    path = dagster_home.home(settings) / "history" / "runs.db"
+    path.parent.mkdir(parents=True)
+    sqlite3.connect(path).execute("create table runs (id)")
+    backup(settings, str(tmp_path / "backup"))
+
+    class Killed(BaseException):
+        pass
+
+    def killed(*given, real=dagster_home.restore):
+        real(*given)
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(dagster_home, "restore", killed)
+        with pytest.raises(Killed):
+            restore(elsewhere(tmp_path), str(tmp_path / "backup"))
+    with pytest.raises(PermanentError, match="is being restored"):
+        open_lake(elsewhere(tmp_path))
+    restore(elsewhere(tmp_path), str(tmp_path / "backup"))
+    assert open_lake(elsewhere(tmp_path))[1] == open_lake(settings)[1]
+    assert dagster_home.is_there(elsewhere(tmp_path))
