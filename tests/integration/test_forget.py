@@ -19,6 +19,7 @@ from erasure_world import Broker, erase
 
 from engagement.cli import run
 from engagement.contract import TimeWindow
+from engagement.ingest.importer import import_file, inspect
 from engagement.lake import AlreadyExists, open_lake
 from engagement.raw import archive, audit, compaction, coverage, erasures, files, rows
 from engagement.raw.index import RawIndex
@@ -431,3 +432,21 @@ def test_two_at_once_wait_for_each_other(tmp_path, small):
     assert min(report.number for report in reports) == 1
     assert world.tables(settings)["events"] == []
     assert bytes_left(settings, "ann") == bytes_left(settings, "ben") == []
+
+
+def test_where_the_lake_holds_pseudonyms_the_real_id_is_named(tmp_path):
+    environment = {"ENGAGEMENT_HASH_KEY": world.KEY, "ENGAGEMENT_USER_IDS": "hashed", "ENGAGEMENT_KEEP_BYTES": "all"}
+    settings = load(environment, tmp_path, lake_url=str(tmp_path / "lake"), state_dir=tmp_path / "state", threads=1)
+    lake, format_ = open_lake(settings)
+
+    def imported(name, users):
+        path = tmp_path / name
+        path.write_bytes(b"".join((world.event(user, world.START, number).value + b"\n") for number, user in enumerate(users)))
+        return import_file(inspect(path), lake, format_, settings, world.START + timedelta(days=1)).rejects
+
+    imported("first.jsonl", ["ann", "ben", "ann"])
+    with open_tables(settings) as context:
+        refresh.until_nothing_waits(context)
+    assert erase(settings, "ann").done
+    assert len(world.tables(settings)["events"]) == 1
+    assert imported("second.jsonl", ["ben", "ann"]) == {"erased": 1}
