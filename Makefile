@@ -45,6 +45,7 @@ bench: setup  ## measurements quoted in the docs; prints them with machine and d
 	@$(PY) bench/tick.py
 	@$(PY) bench/backfill.py
 	@$(PY) bench/queries.py
+	@$(PY) bench/listing.py
 	@$(PY) bench/law.py
 	@$(PY) bench/archive.py
 	@$(PY) bench/readers.py
