@@ -50,6 +50,7 @@ bench: setup  ## measurements quoted in the docs; prints them with machine and d
 	@$(PY) bench/archive.py
 	@$(PY) bench/readers.py
 	@$(PY) bench/erasure.py
+	@$(PY) bench/privacy.py
 	@$(PY) bench/import_history.py
 	@$(PY) bench/latency.py
 	@$(PY) bench/ingest.py
