@@ -28,8 +28,9 @@ import synthetic
 
 from engagement import settings as settings_module
 from engagement.lake import Lake, open_lake
+from engagement.model import units
 from engagement.settings import Settings
-from engagement.tables import refresh, units
+from engagement.tables import refresh
 from engagement.tables.context import TableContext, open_tables
 from engagement.tables.objects import Candidate, Held
 from quality import gates

@@ -97,7 +97,7 @@ def text(found: dict[str, float | int | bool]) -> str:
 
 
 def _last_key(day: date) -> str:
-    from engagement.tables import units
+    from engagement.model import units
 
     return units.day_key(day)
 

@@ -24,13 +24,14 @@ from unittest import mock
 
 from engagement import settings as settings_module
 from engagement.lake import Entry, LocalLake
+from engagement.model import units
 from engagement.raw import footers
 from engagement.raw.footers import RawFile
 from engagement.raw.names import parse_key, topic_chain
-from engagement.tables import recent, units, waits
 from engagement.tables.big_table import inputs_of
 from engagement.tables.context import open_tables
 from engagement.tables.objects import CODE_VERSION, Footers
+from engagement.waiting import recent, waits
 
 NOW = datetime(2026, 3, 20, 12, tzinfo=UTC)
 PARTITIONS = 18

@@ -27,7 +27,8 @@ import measure
 
 from engagement import settings as settings_module
 from engagement.lake import Lake, open_lake
-from engagement.tables import objects, schemas, units, views
+from engagement.model import schemas, units
+from engagement.tables import objects, views
 
 ROOT = Path(__file__).resolve().parent.parent
 FIRST = date(2026, 8, 1)

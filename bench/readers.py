@@ -33,12 +33,13 @@ from engagement import settings as settings_module
 from engagement.contract import TimeWindow
 from engagement.errors import TransientError
 from engagement.lake import Changed, Lake, open_lake
+from engagement.model import units
 from engagement.raw import archive, chain, expiry, files, rows, sources
 from engagement.raw.coverage import Parts
 from engagement.raw.index import RawIndex
 from engagement.raw.names import topic_chain
 from engagement.settings import Settings
-from engagement.tables import refresh, units
+from engagement.tables import refresh
 from engagement.tables.context import open_tables
 
 HOUR = datetime(2026, 3, 11, 10, tzinfo=UTC)

@@ -25,7 +25,7 @@ import measure
 from peers import packages, spark
 
 from engagement.errors import EngagementError
-from engagement.tables import schemas, units
+from engagement.model import schemas, units
 
 ROOT = Path(__file__).resolve().parent.parent
 START = datetime(2026, 3, 10, tzinfo=UTC)

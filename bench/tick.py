@@ -23,9 +23,10 @@ import crowd
 import measure
 
 from engagement import settings as settings_module
+from engagement.model import units
 from engagement.raw import files, rows
 from engagement.raw.names import topic_chain
-from engagement.tables import big_table, refresh, units, views
+from engagement.tables import big_table, refresh, views
 from engagement.tables.context import TableContext, open_tables
 
 HOUR = datetime(2026, 3, 11, 10, tzinfo=UTC)

@@ -19,9 +19,9 @@ from dagster import (
     TableSchema,
 )
 
+from engagement.model import schemas
 from engagement.raw.archive import Written
 from engagement.raw.coverage import ARCHIVE
-from engagement.tables import schemas
 from engagement_assets.common import TABLE_NAME
 from engagement_assets.partitions import Partitions, day_key
 from engagement_assets.raw import RAW_EVENTS

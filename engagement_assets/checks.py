@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 from dagster import AssetCheckExecutionContext, AssetCheckResult, AssetChecksDefinition, AssetCheckSeverity, asset_check
 
 from engagement.lake import Entry
-from engagement.tables import units
+from engagement.model import units
 from engagement.tables.context import TableContext
 from engagement_assets.partitions import Partitions, parse_days, parse_hours
 from quality.gates import GATES, Gate

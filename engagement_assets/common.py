@@ -6,8 +6,8 @@ from typing import Any
 
 from dagster import AssetDep, AssetsDefinition, BackfillPolicy, FreshnessPolicy, PartitionsDefinition, TableColumn, TableSchema, asset
 
-from engagement.tables import schemas
-from engagement.tables.model import Model
+from engagement.model import schemas
+from engagement.model.model import Model
 
 LIVE_SLA = FreshnessPolicy.time_window(fail_window=timedelta(minutes=10), warn_window=timedelta(minutes=5))
 """Raw and hourly assets: refreshed about every minute while events arrive."""

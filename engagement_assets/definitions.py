@@ -7,7 +7,7 @@ from datetime import date
 from dagster import Definitions, definitions, in_process_executor
 
 from engagement.lake import open_lake
-from engagement.tables import declared
+from engagement.model import declared
 from engagement_assets import archive, catalog, checks, engagement, events, jobs, maintenance, partitions, raw, schedules, sessions
 from engagement_assets.common import with_columns
 from resources.tables import Tables

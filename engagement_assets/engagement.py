@@ -5,7 +5,8 @@ from itertools import groupby
 
 from dagster import AssetExecutionContext, AssetsDefinition
 
-from engagement.tables import big_table, units
+from engagement.model import units
+from engagement.tables import big_table
 from engagement_assets import steps
 from engagement_assets.common import DAY_SLA, table_asset
 from engagement_assets.partitions import Partitions, day_key, hour_key, parse_days, parse_hours

@@ -5,7 +5,8 @@ from collections.abc import Callable
 
 from dagster import AssetDep, AssetExecutionContext, AssetsDefinition
 
-from engagement.tables import activity, bulk, events, fragments, units
+from engagement.model import units
+from engagement.tables import activity, bulk, events, fragments
 from engagement_assets import steps
 from engagement_assets.common import table_asset
 from engagement_assets.partitions import RAW_REACH, Partitions, parse_hours

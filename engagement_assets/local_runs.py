@@ -15,9 +15,10 @@ from datetime import UTC, datetime, timedelta
 from dagster import AssetKey, DagsterInstance, Definitions, ExecuteInProcessResult
 
 from engagement.errors import PermanentError
+from engagement.model import units
 from engagement.settings import Settings
-from engagement.tables import units, waits
 from engagement.tables.context import open_tables
+from engagement.waiting import waits
 from engagement_assets.definitions import build_definitions
 from engagement_assets.home import instance_home
 from engagement_assets.jobs import CATALOG, DAILY_ASSETS, DAYS_JOB, HOURLY_ASSETS, HOURS_JOB

@@ -19,7 +19,7 @@ from dagster import (
 
 from engagement.raw.coverage import Gap
 from engagement.raw.findings import Audit
-from engagement.tables.audited import audited
+from engagement.waiting.audited import audited
 from engagement_assets.common import LIVE_SLA
 from engagement_assets.partitions import Partitions
 from resources.tables import Tables

@@ -2,7 +2,8 @@
 
 from dagster import AssetDep, AssetExecutionContext, AssetsDefinition
 
-from engagement.tables import sessions, units
+from engagement.model import units
+from engagement.tables import sessions
 from engagement_assets.common import table_asset
 from engagement_assets.events import by_slot
 from engagement_assets.partitions import SESSIONS_REACH, Partitions

@@ -10,7 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from engagement.tables import engine, units
+from engagement.model import units
+from engagement.tables import engine
 from engagement.tables.context import TableContext
 from engagement.tables.objects import Candidate, Held
 

@@ -24,9 +24,10 @@ from dagster import (
     sensor,
 )
 
+from engagement.model import units
 from engagement.raw.footers import RawFile
-from engagement.tables import backlog, recent, units, waits
 from engagement.tables.context import open_tables
+from engagement.waiting import backlog, recent, waits
 from resources import tags
 from resources.tables import Tables
 from sensors.planning import Lane, LatePace, PastRun, Request, Stragglers, plan

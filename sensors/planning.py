@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import Literal
 
-from engagement.tables import units
-from engagement.tables.waits import Waiting
+from engagement.model import units
+from engagement.waiting.waits import Waiting
 
 Lane = Literal["live", "late", "day"]
 

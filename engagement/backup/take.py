@@ -20,11 +20,12 @@ from engagement.backup import dagster_home
 from engagement.backup.manifest import KEY, STATE, STATE_OF_DAGSTER, TABLES, Held, Manifest, Plan, plan
 from engagement.errors import PermanentError, UsageError
 from engagement.lake import LAKE_JSON, Entry, Lake, LakeFormat, LakeUnavailable, connect
+from engagement.model import units
 from engagement.raw import log
 from engagement.raw.coverage import ARCHIVE
 from engagement.raw.names import RAW
 from engagement.settings import Settings
-from engagement.tables import finality, units
+from engagement.tables import finality
 
 LOOKS = 5
 SMALLEST = 12

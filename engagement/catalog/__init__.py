@@ -2,7 +2,7 @@
 
 Two kinds, by ENGAGEMENT_CATALOG: `local` is a DuckDB file of views in the state folder, `glue` the AWS Glue Data Catalog.
 Raw and archive are in neither: they are read through our own reader only (R5). What the tables hold is not known here;
-columns, types and comments come from `engagement.tables.schemas`.
+columns, types and comments come from `engagement.model.schemas`.
 
 `refresh` is incremental, the last step of each run: it costs nothing where no table or partition is new. `mend` compares
 everything with the lake and puts right whatever differs, hand-made changes too.

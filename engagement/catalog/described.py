@@ -6,8 +6,8 @@
 from __future__ import annotations
 
 from engagement.catalog import local, shape
-from engagement.tables import schemas, units
-from engagement.tables.model import Model, built_in
+from engagement.model import schemas, units
+from engagement.model.model import Model, built_in
 
 BEGIN, END = "<!-- generated: begin -->", "<!-- generated: end -->"
 

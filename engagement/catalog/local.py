@@ -24,9 +24,10 @@ from pathlib import Path
 from engagement.catalog.report import Report
 from engagement.errors import PermanentError
 from engagement.lake import Lake
+from engagement.model import schemas
+from engagement.model.model import Model
 from engagement.settings import Settings
-from engagement.tables import engine, schemas
-from engagement.tables.model import Model
+from engagement.tables import engine
 
 FILE = "lake.duckdb"
 READ_TO = "lake.read_to.parquet"

@@ -14,8 +14,8 @@ from collections.abc import Iterable, Mapping
 from datetime import date
 from typing import Any
 
-from engagement.tables import schemas, units
-from engagement.tables.model import Model
+from engagement.model import schemas, units
+from engagement.model.model import Model
 
 TYPES = {
     "text": "string",

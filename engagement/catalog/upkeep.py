@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 from engagement.catalog.report import Report
 from engagement.lake import LAKE_JSON, Lake, LakeFormat
+from engagement.model import declared, schemas
+from engagement.model.model import Model
 from engagement.settings import Settings
-from engagement.tables import declared, schemas, views
+from engagement.tables import views
 from engagement.tables.context import TableContext
-from engagement.tables.model import Model
 
 if TYPE_CHECKING:
     from engagement.catalog.glue import GlueCatalog

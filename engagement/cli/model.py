@@ -23,7 +23,8 @@ def sql(table: str) -> None:
     table
         Name of a table, as `engagement tables` lists them.
     """
-    from engagement.tables import declared, engine, schemas
+    from engagement.model import declared, schemas
+    from engagement.tables import engine
 
     folders = {name: folder for folder, name in schemas.NAMES.items()}
     if table not in folders:
@@ -44,7 +45,7 @@ def tables(*, json_: Annotated[bool, Parameter(name="--json", negative="")] = Fa
     json_
         One JSON object a line: table, column, type, comment.
     """
-    from engagement.tables import declared, schemas
+    from engagement.model import declared, schemas
 
     rows = schemas.described(declared.load(settings_module.load()))
     if json_:

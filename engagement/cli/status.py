@@ -19,9 +19,10 @@ LAG_TIMEOUT_SECONDS = 3.0
 def collect(settings: Settings, now: datetime) -> dict[str, Any]:
     """All facts; a part that cannot be asked (no broker, no instance) is None with the reason under `problems`."""
     from engagement.maintenance.layers import measure
-    from engagement.tables import finality, waits
-    from engagement.tables.audited import audited
+    from engagement.tables import finality
     from engagement.tables.context import open_tables
+    from engagement.waiting import waits
+    from engagement.waiting.audited import audited
 
     problems: list[str] = []
     with open_tables(settings) as opened:
@@ -52,7 +53,8 @@ def collect(settings: Settings, now: datetime) -> dict[str, Any]:
 
 def _delays(opened: Any, waiting: Iterable[datetime], now: datetime) -> dict[str, Any]:
     """Per lane (R9): how many hours wait, with how many raw rows, and how old the oldest of them is. Late ones are gathered on purpose."""
-    from engagement.tables import backlog, units
+    from engagement.model import units
+    from engagement.waiting import backlog
 
     hours: dict[str, list[datetime]] = {"live": [], "late": []}
     for hour in waiting:
@@ -112,7 +114,7 @@ def _audit(audit: Audit) -> dict[str, Any]:
 
 
 def _assets(opened: Any, now: datetime, raw_rows: int) -> list[dict[str, Any]]:
-    from engagement.tables import units
+    from engagement.model import units
 
     rows = [_row("raw_events", opened.index.newest_received_at(), now, raw_rows)]
     for name, table in (

@@ -22,8 +22,8 @@ from engagement.dashboard.data import Numbers, Snapshot
 from engagement.dashboard.freshness import Status
 from engagement.errors import EngagementError
 from engagement.lake import connect
+from engagement.model import units
 from engagement.settings import Settings
-from engagement.tables import units
 from engagement.tables.objects import Footers
 
 REFRESH_SECONDS = 5

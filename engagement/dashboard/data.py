@@ -19,11 +19,12 @@ from engagement.dashboard import freshness
 from engagement.dashboard.freshness import Consumer, Facts, Status
 from engagement.errors import EngagementError
 from engagement.lake import LAKE_JSON, connect
+from engagement.model import declared, schemas, units
 from engagement.settings import Settings
-from engagement.tables import declared, recent, schemas, units, waits
 from engagement.tables.context import TableContext, open_tables
 from engagement.tables.objects import Footers
 from engagement.tables.views import open_views
+from engagement.waiting import recent, waits
 
 T = TypeVar("T")
 

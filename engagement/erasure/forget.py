@@ -27,13 +27,14 @@ from engagement.errors import PermanentError, TransientError
 from engagement.ingest.kafka import BrokerUnavailable
 from engagement.ingest.replay import LOCK as REPLAY_LOCK
 from engagement.lake import LOCK_FOLDER, Entry, Lake, LakeFormat, open_lake
+from engagement.model import units
 from engagement.raw.coverage import ARCHIVE
 from engagement.raw.erasures import ErasureList
 from engagement.raw.index import RawIndex
 from engagement.raw.names import RAW, Chain
 from engagement.raw.privacy import Policy
 from engagement.settings import Settings
-from engagement.tables import engine, units
+from engagement.tables import engine
 from engagement.tables.context import TableContext, open_tables
 
 LOCK = "erasure"

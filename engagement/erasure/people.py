@@ -155,7 +155,7 @@ class People:
 
 def slots_of(rows: pa.Table, places: Iterable[int], slot_minutes: int) -> set[datetime]:
     """Event slots of the good rows at these places."""
-    from engagement.tables import units
+    from engagement.model import units
 
     times = rows["event_time"].take(sorted(places)).to_pylist()
     return {units.floor_slot(instant, slot_minutes) for instant in times if instant is not None}

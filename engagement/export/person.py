@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 from engagement.errors import PermanentError
 from engagement.lake import Changed, Entry, Lake, LakeUnavailable, open_lake
+from engagement.model import declared, schemas
 from engagement.raw import log
 from engagement.raw.erasures import user_id_in
 from engagement.raw.privacy import Policy
 from engagement.settings import Settings
-from engagement.tables import declared, engine, schemas
+from engagement.tables import engine
 
 if TYPE_CHECKING:
     import duckdb

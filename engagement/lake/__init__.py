@@ -4,8 +4,9 @@ A few operations, the same for every store (`interface`): list, read, put if abs
 This is the room's public face: nobody outside of it asks which store a lake lies in.
 """
 
+from engagement.lake.entry import TEMP_FOLDER, Entry
 from engagement.lake.format import FORMAT_VERSION, LAKE_JSON, LakeFormat, key_check
-from engagement.lake.interface import LOCK_FOLDER, TEMP_FOLDER, AlreadyExists, Changed, Entry, Lake, LakeUnavailable, OutcomeUnknown
+from engagement.lake.interface import LOCK_FOLDER, AlreadyExists, Changed, Lake, LakeUnavailable, OutcomeUnknown
 from engagement.lake.local import LocalLake
 from engagement.lake.opening import connect, open_lake, require_lake
 

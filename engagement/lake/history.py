@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from engagement.lake.interface import TEMP_FOLDER, Entry
+from engagement.lake.entry import TEMP_FOLDER, Entry
 
 FROZEN = ("GLACIER", "DEEP_ARCHIVE")
 """Storage classes whose objects cannot be read before they are restored."""

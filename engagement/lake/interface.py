@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, BinaryIO
 
 from engagement.errors import EngagementError, TransientError
+from engagement.lake.entry import Entry
 
 if TYPE_CHECKING:
     from engagement.lake.history import History
 
-TEMP_FOLDER = ".tmp"
 LOCK_FOLDER = ".locks"
 
 
@@ -39,15 +39,6 @@ class LakeUnavailable(TransientError):
 
 class OutcomeUnknown(LakeUnavailable):
     """The object may or may not have been published: look at the lake before going on (R3)."""
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """One object as a listing shows it. `version` changes whenever the object's bytes do; `size` is in bytes."""
-
-    key: str
-    size: int
-    version: str
 
 
 @dataclass(frozen=True, slots=True)

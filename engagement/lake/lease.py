@@ -21,7 +21,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from engagement.errors import EngagementError
-from engagement.lake.interface import LOCK_FOLDER, Changed, Entry, Lake, LakeUnavailable
+from engagement.lake.entry import Entry
+from engagement.lake.interface import LOCK_FOLDER, Changed, Lake, LakeUnavailable
 from engagement.lake.s3_client import BOUND_SECONDS
 
 LEASE_SECONDS = 2.0 * BOUND_SECONDS

@@ -14,7 +14,8 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from engagement.lake.interface import LOCK_FOLDER, TEMP_FOLDER, LeftOver
+from engagement.lake.entry import TEMP_FOLDER
+from engagement.lake.interface import LOCK_FOLDER, LeftOver
 
 
 def find(root: Path, now: datetime, older_than: timedelta, *, remove: bool) -> Iterator[LeftOver]:

@@ -16,17 +16,8 @@ from pathlib import Path
 from typing import IO, BinaryIO
 
 from engagement.lake import leftovers
-from engagement.lake.interface import (
-    LOCK_FOLDER,
-    TEMP_FOLDER,
-    AlreadyExists,
-    Changed,
-    Entry,
-    Lake,
-    LakeUnavailable,
-    LeftOver,
-    OutcomeUnknown,
-)
+from engagement.lake.entry import TEMP_FOLDER, Entry
+from engagement.lake.interface import LOCK_FOLDER, AlreadyExists, Changed, Lake, LakeUnavailable, LeftOver, OutcomeUnknown
 
 _temporaries = itertools.count()
 """Tells temporary files of one process apart, whatever opened the lake."""

@@ -20,7 +20,8 @@ from pathlib import Path, PurePosixPath
 from typing import IO
 
 from engagement.errors import PermanentError
-from engagement.lake.interface import TEMP_FOLDER, Entry, LakeUnavailable
+from engagement.lake.entry import TEMP_FOLDER, Entry
+from engagement.lake.interface import LakeUnavailable
 
 KEEP_SECONDS = 3600.0
 _PLAIN = re.compile(r"[0-9A-Za-z-]{1,64}")

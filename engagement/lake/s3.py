@@ -18,8 +18,9 @@ from typing import IO, TYPE_CHECKING, Any, BinaryIO, TypeVar, cast
 
 from engagement.errors import EngagementError
 from engagement.lake import s3_client
+from engagement.lake.entry import TEMP_FOLDER, Entry
 from engagement.lake.history import History
-from engagement.lake.interface import TEMP_FOLDER, AlreadyExists, Changed, Entry, Lake, LakeUnavailable, LeftOver, OutcomeUnknown
+from engagement.lake.interface import AlreadyExists, Changed, Lake, LakeUnavailable, LeftOver, OutcomeUnknown
 from engagement.lake.lease import Leases
 from engagement.lake.mirror import Mirror
 from engagement.lake.ranged import TAIL_BYTES, RangedFile

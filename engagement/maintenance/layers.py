@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from datetime import date
 
 from engagement.lake import Entry, Lake
+from engagement.model import units
 from engagement.raw.coverage import ARCHIVE
 from engagement.raw.names import RAW
-from engagement.tables import units
 
 SMALL_BYTES = 1 << 20
 """An object below 1 MiB counts as small: opening it costs a reader more than reading it."""

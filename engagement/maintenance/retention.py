@@ -21,10 +21,12 @@ from engagement.maintenance import emptying
 from engagement.maintenance.layers import ARCHIVE_LAYER, LAYERS, day_folder
 from engagement.maintenance.policy import Policy
 from engagement.maintenance.report import Step, Tell, quiet
+from engagement.model import units
 from engagement.raw.coverage import Part, PartName, UnreadablePart, read_part
-from engagement.tables import finality, units, waits
+from engagement.tables import finality
 from engagement.tables.context import TableContext
 from engagement.tables.finality import Finality
+from engagement.waiting import waits
 
 NAME = "retention"
 ATTEMPTS = 5

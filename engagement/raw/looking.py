@@ -57,7 +57,7 @@ def recent(lake: Lake, heads: Iterable[Head], turn: int, now: float) -> Look:
     topics = sorted({Chain.parse(label).topic for label in known})
     scopes |= {label: Scope(label) for label in _chains(lake, topics, turn) if label not in known}
     archive = False
-    if turn % 2 == 0:  # at the others whoever looks lists something of his own (`tables.recent`)
+    if turn % 2 == 0:  # at the others whoever looks lists something of his own (`waiting.recent`)
         whole = [None, *sorted(known)][turn // 2 % (1 + len(known))]
         archive = whole is None
         if whole is not None:

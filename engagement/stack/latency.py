@@ -12,10 +12,10 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from engagement.lake import open_lake
+from engagement.model import units
 from engagement.raw.footers import RawFile
 from engagement.raw.index import RawIndex
 from engagement.settings import Settings
-from engagement.tables import units
 from engagement.tables.objects import Footers
 
 LIVE = timedelta(minutes=1)

@@ -8,7 +8,8 @@ from functools import partial
 from typing import Any
 
 from engagement.lake import Entry
-from engagement.tables import bulk, slices, units
+from engagement.model import units
+from engagement.tables import bulk, slices
 from engagement.tables.context import TableContext
 from engagement.tables.objects import Candidate, Outcome, provenance, publish
 

@@ -8,9 +8,10 @@ from datetime import date, datetime
 from typing import TYPE_CHECKING, Any
 
 from engagement.lake import Entry
-from engagement.tables import schemas, slices, units
+from engagement.model import schemas, units
+from engagement.model.model import Model
+from engagement.tables import slices
 from engagement.tables.context import TableContext
-from engagement.tables.model import Model
 from engagement.tables.objects import Candidate, Held, Outcome, provenance, publish, read_rows
 
 if TYPE_CHECKING:

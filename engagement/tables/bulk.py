@@ -16,7 +16,7 @@ from datetime import datetime
 
 from engagement.errors import EngagementError
 from engagement.lake import Entry
-from engagement.tables import units
+from engagement.model import units
 from engagement.tables.context import TableContext
 from engagement.tables.objects import Candidate, Outcome, publish_made, unchanged
 

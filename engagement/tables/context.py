@@ -9,12 +9,13 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from engagement.lake import Entry, Lake, LakeFormat, open_lake
+from engagement.model import declared, schemas
+from engagement.model.model import Model, built_in
 from engagement.raw import erasures
 from engagement.raw.index import RawIndex
 from engagement.settings import Settings
-from engagement.tables import declared, engine, schemas, slices
+from engagement.tables import engine, slices
 from engagement.tables.known import Known
-from engagement.tables.model import Model, built_in
 from engagement.tables.objects import CODE_VERSION, Candidate, Footers, Held
 
 if TYPE_CHECKING:

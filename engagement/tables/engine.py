@@ -9,10 +9,10 @@ from functools import cache, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from engagement.model import schemas, units
+from engagement.model.model import Model, built_in
+from engagement.model.rendering import render
 from engagement.settings import Settings
-from engagement.tables import schemas, units
-from engagement.tables.model import Model, built_in
-from engagement.tables.rendering import render
 
 if TYPE_CHECKING:
     import duckdb

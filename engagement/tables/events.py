@@ -14,8 +14,9 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from engagement.lake import Entry
+from engagement.model import rendering, units
 from engagement.raw.sources import Source
-from engagement.tables import arrivals, bulk, engine, rendering, slices, units
+from engagement.tables import arrivals, bulk, engine, slices
 from engagement.tables.context import TableContext
 from engagement.tables.objects import Candidate, Outcome, publish
 

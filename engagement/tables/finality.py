@@ -18,7 +18,7 @@ from typing import Any
 
 from engagement.errors import PermanentError
 from engagement.lake import Lake
-from engagement.tables import units
+from engagement.model import units
 
 KEY = "retention.json"
 NEVER_FINAL = timedelta(days=2)

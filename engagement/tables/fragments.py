@@ -20,7 +20,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from engagement.lake import Entry
-from engagement.tables import bulk, schemas, slices, units
+from engagement.model import schemas, units
+from engagement.tables import bulk, slices
 from engagement.tables.context import TableContext
 from engagement.tables.objects import Candidate, Outcome, provenance, publish
 

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from engagement.errors import TransientError
 from engagement.lake import Changed, Entry, Lake
 from engagement.lake.together import together
-from engagement.tables import finality, units
+from engagement.model import units
+from engagement.tables import finality
 from engagement.tables.known import Known
 
 if TYPE_CHECKING:

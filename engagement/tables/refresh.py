@@ -9,8 +9,10 @@ from collections.abc import Sequence
 from datetime import date, datetime
 from itertools import groupby
 
-from engagement.tables import activity, big_table, bulk, events, fragments, sessions, units, waits
+from engagement.model import units
+from engagement.tables import activity, big_table, bulk, events, fragments, sessions
 from engagement.tables.context import TableContext
+from engagement.waiting import waits
 
 
 def hours(context: TableContext, wanted: Sequence[datetime], *, rebuild: bool = False) -> None:

@@ -9,7 +9,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from engagement.lake import Entry
-from engagement.tables import bulk, slices, units
+from engagement.model import units
+from engagement.tables import bulk, slices
 from engagement.tables.context import TableContext
 from engagement.tables.objects import CODE_VERSION, Candidate, Outcome, provenance, publish, read_rows
 

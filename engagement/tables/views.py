@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 
 from engagement.errors import PermanentError
 from engagement.lake import Lake, open_lake
+from engagement.model import declared, schemas, units
 from engagement.raw.index import RawIndex
 from engagement.settings import Settings
-from engagement.tables import declared, engine, schemas, units
+from engagement.tables import engine
 
 if TYPE_CHECKING:
     import duckdb

@@ -18,7 +18,8 @@ from oracle import RawEvent
 from playwright.sync_api import expect, sync_playwright
 
 from engagement.dashboard import app, data
-from engagement.tables import refresh, units
+from engagement.model import units
+from engagement.tables import refresh
 
 pytestmark = pytest.mark.chromium
 

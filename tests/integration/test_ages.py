@@ -12,10 +12,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from engagement.contract import TimeWindow
+from engagement.model import schemas, units
+from engagement.model.model import parse
 from engagement.raw import files, rows
 from engagement.raw.names import topic_chain
-from engagement.tables import engine, refresh, schemas, units
-from engagement.tables.model import parse
+from engagement.tables import engine, refresh
 
 HOUR = datetime(2026, 3, 11, 10, tzinfo=UTC)
 TOPIC = ("session", "5e" * 16, 0)

@@ -13,8 +13,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engagement.tables import activity, bulk, events, fragments, objects, refresh, sessions, slices, units, waits
+from engagement.model import units
+from engagement.tables import activity, bulk, events, fragments, objects, refresh, sessions, slices
 from engagement.tables.objects import Held
+from engagement.waiting import waits
 from quality import gates
 
 DAY = datetime(2026, 3, 11, tzinfo=UTC)

@@ -19,8 +19,9 @@ import pytest
 
 from engagement import catalog
 from engagement.lake import open_lake
+from engagement.model import schemas
 from engagement.stack import java
-from engagement.tables import refresh, schemas, views
+from engagement.tables import refresh, views
 
 ROOT = Path(__file__).parents[2]
 READERS = ROOT / "tests" / "readers"

@@ -17,11 +17,13 @@ import pytest
 
 from engagement.contract import TimeWindow
 from engagement.errors import PermanentError
+from engagement.model import units
+from engagement.model.model import built_in
 from engagement.raw import files, rows
 from engagement.raw.names import topic_chain
-from engagement.tables import big_table, refresh, units, waits
-from engagement.tables.model import built_in
+from engagement.tables import big_table, refresh
 from engagement.tables.objects import Candidate, read_rows
+from engagement.waiting import waits
 from quality import gates
 
 MODEL = """

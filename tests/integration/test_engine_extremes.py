@@ -9,9 +9,11 @@ import oracle
 import pytest
 
 from engagement.contract import TimeWindow
+from engagement.model import units
 from engagement.raw import files, rows
 from engagement.raw.names import topic_chain
-from engagement.tables import refresh, units, waits
+from engagement.tables import refresh
+from engagement.waiting import waits
 
 HOUR = datetime(2026, 3, 11, 10, tzinfo=UTC)
 ALL = "device_type = 'ALL_DEVICES' AND country = 'ALL_COUNTRIES'"

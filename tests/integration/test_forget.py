@@ -21,12 +21,14 @@ from engagement.cli import run
 from engagement.contract import TimeWindow
 from engagement.ingest.importer import import_file, inspect
 from engagement.lake import AlreadyExists, open_lake
+from engagement.model import units
 from engagement.raw import archive, audit, compaction, coverage, erasures, files, rows
 from engagement.raw.index import RawIndex
 from engagement.raw.names import import_chain, topic_chain
 from engagement.settings import load
-from engagement.tables import bulk, events, finality, refresh, units, waits
+from engagement.tables import bulk, events, finality, refresh
 from engagement.tables.context import open_tables
+from engagement.waiting import waits
 
 
 def made(folder, sent, extra=(), *, never=()):

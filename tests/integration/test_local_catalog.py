@@ -14,7 +14,8 @@ import pytest
 from engagement import catalog
 from engagement.errors import PermanentError
 from engagement.lake import open_lake
-from engagement.tables import declared, refresh, schemas, views
+from engagement.model import declared, schemas
+from engagement.tables import refresh, views
 
 FIRST = datetime(2026, 1, 9, 8, 30, tzinfo=UTC)
 SECOND = datetime(2026, 10, 10, 10, 30, tzinfo=UTC)

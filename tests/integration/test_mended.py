@@ -8,8 +8,10 @@ import lake_helpers
 import pytest
 from oracle import RawEvent
 
+from engagement.model import units
 from engagement.raw.names import topic_chain
-from engagement.tables import refresh, units, waits
+from engagement.tables import refresh
+from engagement.waiting import waits
 
 HOUR = datetime(2026, 3, 11, 10, tzinfo=UTC)
 CHAIN = topic_chain("session", "5e" * 16, 0)

@@ -8,7 +8,8 @@ from datetime import UTC, datetime, timedelta
 import lake_helpers
 import pytest
 
-from engagement.tables import bulk, events, objects, units
+from engagement.model import units
+from engagement.tables import bulk, events, objects
 
 AT = datetime(2026, 3, 11, 10, 20, 30, tzinfo=UTC)
 LATER = AT + timedelta(microseconds=1)

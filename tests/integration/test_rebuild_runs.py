@@ -10,8 +10,10 @@ import pytest
 from dagster import AssetKey, AssetRecordsFilter, EventRecordsFilter
 from dagster._core.events import DagsterEventType
 
-from engagement.tables import bulk, events, units, waits
+from engagement.model import units
+from engagement.tables import bulk, events
 from engagement.tables.context import open_tables
+from engagement.waiting import waits
 from engagement_assets.local_runs import Chunk, LocalRuns, RunFailed, local_instance
 from quality import gates
 

@@ -9,7 +9,9 @@ import lake_helpers
 import oracle
 import pytest
 
-from engagement.tables import activity, big_table, bulk, events, fragments, objects, refresh, sessions, units, waits
+from engagement.model import units
+from engagement.tables import activity, big_table, bulk, events, fragments, objects, refresh, sessions
+from engagement.waiting import waits
 
 DAY = datetime(2026, 3, 11, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)

@@ -8,8 +8,10 @@ from datetime import UTC, datetime, timedelta
 import lake_helpers
 import pytest
 
+from engagement.model import units
 from engagement.raw.names import topic_chain
-from engagement.tables import big_table, events, fragments, recent, refresh, sessions, units, waits
+from engagement.tables import big_table, events, fragments, refresh, sessions
+from engagement.waiting import recent, waits
 
 HOUR = datetime(2026, 3, 11, 10, tzinfo=UTC)
 NOW = datetime(2026, 3, 20, 12, tzinfo=UTC)

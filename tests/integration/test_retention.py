@@ -13,7 +13,9 @@ from engagement.errors import EngagementError
 from engagement.maintenance import retention
 from engagement.maintenance.layers import LAYERS
 from engagement.maintenance.policy import Policy, Rule
-from engagement.tables import finality, objects, recent, refresh, sessions, units, waits
+from engagement.model import units
+from engagement.tables import finality, objects, refresh, sessions
+from engagement.waiting import recent, waits
 
 FIRST = datetime(2026, 3, 10, tzinfo=UTC)
 DAYS = [FIRST + number * units.DAY for number in range(6)]

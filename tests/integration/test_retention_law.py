@@ -16,7 +16,9 @@ from hypothesis import strategies as st
 from engagement.maintenance import retention
 from engagement.maintenance.layers import LAYERS
 from engagement.maintenance.policy import Policy, Rule
-from engagement.tables import refresh, units, waits
+from engagement.model import units
+from engagement.tables import refresh
+from engagement.waiting import waits
 
 DAYS = 40
 LAYERS_OF_TABLES = sorted(name for name, layer in LAYERS.items() if layer.feeds and name not in ("raw", "archive"))

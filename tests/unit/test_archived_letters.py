@@ -8,7 +8,7 @@ from pathlib import Path
 import archive_helpers
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from reject_lake import World, good, replay_of
+from reject_lake import NOON, World, good, replay_of
 
 from engagement.ingest.letters import Selection
 
@@ -28,7 +28,7 @@ def told(world):
             "tally": found.tally(every),
             "some": found.tally(Selection(addresses=[letter.address for letter in letters[::2]])),
             "newest": found.newest(every, 3),
-            "replays": sorted(found.replays(found.since(every)), key=lambda replay: replay.address),
+            "replays": sorted(found.replays(NOON), key=lambda replay: replay.address),
             "since": found.since(every),
             "letters": sorted((letter.address, letter.reason, letter.payload, letter.origin) for letter in letters),
             "at": found.at([letter.address for letter in letters][:2]),
@@ -58,7 +58,12 @@ def filled(world, steps, *, keep):
 def test_what_is_archived_and_expired_changes_no_dead_letter(steps):
     with tempfile.TemporaryDirectory() as folder:
         plain = filled(World(Path(folder, "plain")), steps, keep=True)
-        assert filled(World(Path(folder, "archived")), steps, keep=False) == plain
+        archived = filled(World(Path(folder, "archived")), steps, keep=False)
+        # A range of a part begins with its first record, good or bad: the bound may be earlier, never later.
+        bound, least = archived.pop("since"), plain.pop("since")
+        assert (bound is None) == (least is None)
+        assert bound is None or bound <= least
+        assert archived == plain
 
 
 def test_letters_of_a_part_are_read_from_their_own_range(tmp_path):

@@ -20,7 +20,8 @@ from oracle import RawEvent
 
 from engagement import cli, contract
 from engagement.cli import status
-from engagement.tables import units, views
+from engagement.model import units
+from engagement.tables import views
 
 DAY = datetime(2025, 1, 15, tzinfo=UTC)
 MOMENTS = [DAY + timedelta(minutes=minute) for minute in (-20, 5, 30, 61, 600, 625, 1439)]

@@ -12,7 +12,7 @@ from fake_glue import FakeGlue
 from engagement import cli
 from engagement.catalog import calls
 from engagement.lake import open_lake
-from engagement.tables import schemas, units
+from engagement.model import schemas, units
 
 
 @pytest.fixture

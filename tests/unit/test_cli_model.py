@@ -7,7 +7,7 @@ import json
 import pytest
 
 from engagement.cli import run
-from engagement.tables import schemas
+from engagement.model import schemas
 
 TAPS = """[metrics.taps]
 kind = "additive"

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from engagement.catalog import described
-from engagement.tables import schemas
+from engagement.model import schemas
 
 PAGE = Path(described.__file__).parents[2] / "docs" / "data-schema.md"
 REWRITE = "UPDATE_GOLDEN=1 .venv/bin/python -m pytest tests/unit/test_data_schema_page.py"

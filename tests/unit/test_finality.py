@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from engagement.errors import PermanentError
 from engagement.lake import LocalLake
-from engagement.tables import finality, units
+from engagement.model import units
+from engagement.tables import finality
 from engagement.tables.finality import Finality
 
 NOW = datetime(2026, 4, 20, 12, tzinfo=UTC)

@@ -12,9 +12,11 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
-from engagement.tables import big_table, events, refresh, sessions, units, waits
-from engagement.tables.model import built_in
+from engagement.model import units
+from engagement.model.model import built_in
+from engagement.tables import big_table, events, refresh, sessions
 from engagement.tables.objects import Candidate, Held
+from engagement.waiting import waits
 from quality import gates
 from quality.gates import GATES, GateResult
 

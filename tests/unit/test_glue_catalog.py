@@ -15,7 +15,7 @@ from engagement.catalog.calls import Calls, GlueUnavailable
 from engagement.catalog.plan import CannotReconcile
 from engagement.errors import PermanentError
 from engagement.lake import open_lake
-from engagement.tables import schemas, units
+from engagement.model import schemas, units
 
 HOUR = datetime(2026, 1, 9, 8, tzinfo=UTC)
 TABLES = sorted(schemas.NAMES.values())
@@ -366,7 +366,7 @@ def test_a_column_of_another_type_is_refused_in_one_line_and_all_else_goes_on(wo
 
 
 def test_a_dimension_that_is_declared_no_more_stays_a_column_that_says_which_rows_to_read(world):
-    from engagement.tables import declared
+    from engagement.model import declared
 
     declare(world, '[dimensions.region]\ncolumn = "region"\nall = "ALL_REGIONS"\ncomment = "where"\n')
     declared.remember(world.lake, declared.load(world.settings))

@@ -10,7 +10,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from engagement.lake import LocalLake
-from engagement.lake.interface import LOCK_FOLDER, TEMP_FOLDER
+from engagement.lake.entry import TEMP_FOLDER
+from engagement.lake.interface import LOCK_FOLDER
 
 KEY = "processed/t/year=2026/month=03/day=11/hour=10/slot-00.parquet"
 HOURS_6 = timedelta(hours=6)

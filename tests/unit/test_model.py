@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from engagement.tables import expressions, rendering, schemas, units
-from engagement.tables.model import Model, ModelError, built_in, parse
+from engagement.model import expressions, rendering, schemas, units
+from engagement.model.model import Model, ModelError, built_in, parse
 
 COLUMN = """[columns.cart_cents]
 from = "properties.cart.cents"

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
-from engagement.tables import sessions, units, waits
+from engagement.model import units
+from engagement.tables import sessions
 from engagement.tables.objects import CODE_VERSION
+from engagement.waiting import waits
 
 HOUR = datetime(2026, 3, 11, 10, tzinfo=UTC)
 NEXT = HOUR + units.HOUR

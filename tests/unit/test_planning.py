@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engagement.tables.waits import Waiting
+from engagement.waiting.waits import Waiting
 from sensors.planning import FIRST_DELAY, LATE_RANGES, LONGEST_DELAY, LatePace, PastRun, Request, Stragglers, plan, retry_at, retry_delay
 
 HOUR, DAY, SECOND = timedelta(hours=1), timedelta(days=1), timedelta(seconds=1)

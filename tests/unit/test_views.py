@@ -9,7 +9,8 @@ import duckdb
 import lake_helpers
 import pytest
 
-from engagement.tables import refresh, schemas, views
+from engagement.model import schemas
+from engagement.tables import refresh, views
 from engagement.tables.views import VIEWS, NotOneSelect, open_views, require_select, tables_of
 
 FIRST = datetime(2026, 1, 9, 8, 30, tzinfo=UTC)

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from engagement.tables import schemas, units
-from engagement.tables.model import Model, ModelError, near
+from engagement.model import schemas, units
+from engagement.model.model import Model, ModelError, near
 
 if TYPE_CHECKING:
     import duckdb

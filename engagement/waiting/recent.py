@@ -17,10 +17,11 @@ from typing import Any
 
 from engagement.lake import Entry
 from engagement.lake.together import together
-from engagement.tables import units, waits
+from engagement.model import units
 from engagement.tables.context import TableContext
 from engagement.tables.known import Known
 from engagement.tables.objects import CODE_VERSION
+from engagement.waiting import waits
 
 LIVE_DAYS = 2
 """Days before today whose rows every look lists."""

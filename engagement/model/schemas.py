@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
-from engagement.tables import units
-from engagement.tables.model import Model, built_in
+from engagement.model import units
+from engagement.model.model import Model, built_in
 
 if TYPE_CHECKING:
     import pyarrow as pa

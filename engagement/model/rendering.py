@@ -14,8 +14,8 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 
-from engagement.tables.model import Metric, Model, Promoted
-from engagement.tables.schemas import DUCKDB_TYPES
+from engagement.model.model import Metric, Model, Promoted
+from engagement.model.schemas import DUCKDB_TYPES
 
 Items = Sequence[Mapping[str, str]]
 

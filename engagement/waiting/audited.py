@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from engagement.model import units
 from engagement.raw.audit import audit
 from engagement.raw.findings import Audit
-from engagement.tables import units
 from engagement.tables.context import TableContext
 from engagement.tables.objects import provenance
 

@@ -12,7 +12,8 @@ from datetime import UTC, date, datetime
 from typing import Any
 
 from engagement.lake import Entry, Lake
-from engagement.tables import finality, units
+from engagement.model import units
+from engagement.tables import finality
 from engagement.tables.big_table import inputs_of
 from engagement.tables.context import TableContext
 from engagement.tables.sessions import is_stale, named

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from engagement.model import units
 from engagement.raw.sources import Source
-from engagement.tables import units
 from engagement.tables.context import TableContext
 
 

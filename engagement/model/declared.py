@@ -12,9 +12,9 @@ import json
 from pathlib import Path
 
 from engagement.lake import AlreadyExists, Lake
+from engagement.model import expressions
+from engagement.model.model import Model, ModelError, built_in, canonical, parse
 from engagement.settings import Settings
-from engagement.tables import expressions
-from engagement.tables.model import Model, ModelError, built_in, canonical, parse
 
 FOLDER = "models"
 
