@@ -30,9 +30,9 @@ from engagement import settings as settings_module
 from engagement.lake import Lake, open_lake
 from engagement.model import units
 from engagement.settings import Settings
-from engagement.tables import refresh
 from engagement.tables.context import TableContext, open_tables
 from engagement.tables.objects import Candidate, Held
+from engagement.waiting import refresh
 from quality import gates
 
 FIRST = date(2026, 3, 1)

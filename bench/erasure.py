@@ -27,8 +27,8 @@ from engagement.erasure.forget import forget
 from engagement.lake import open_lake
 from engagement.raw import archive, erasures, expiry
 from engagement.settings import Settings
-from engagement.tables import refresh
 from engagement.tables.context import open_tables
+from engagement.waiting import refresh
 
 FIRST = date(2026, 3, 1)
 WANTED_SECONDS = 600.0

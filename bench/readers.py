@@ -39,8 +39,8 @@ from engagement.raw.coverage import Parts
 from engagement.raw.index import RawIndex
 from engagement.raw.names import topic_chain
 from engagement.settings import Settings
-from engagement.tables import refresh
 from engagement.tables.context import open_tables
+from engagement.waiting import refresh
 
 HOUR = datetime(2026, 3, 11, 10, tzinfo=UTC)
 SLOTS = 2

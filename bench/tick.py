@@ -26,8 +26,9 @@ from engagement import settings as settings_module
 from engagement.model import units
 from engagement.raw import files, rows
 from engagement.raw.names import topic_chain
-from engagement.tables import big_table, refresh, views
+from engagement.tables import big_table, views
 from engagement.tables.context import TableContext, open_tables
+from engagement.waiting import refresh
 
 HOUR = datetime(2026, 3, 11, 10, tzinfo=UTC)
 TOPIC_ID = "be" * 16

@@ -36,9 +36,9 @@ from engagement import settings as settings_module
 from engagement.lake import LocalLake
 from engagement.raw import archive as archives
 from engagement.raw.names import IMPORT_TOPIC, import_chain, topic_chain
-from engagement.tables import activity, big_table, engine, events, fragments, refresh, sessions, views
+from engagement.tables import activity, big_table, engine, events, fragments, sessions, views
 from engagement.tables.context import TableContext, open_tables
-from engagement.waiting import audited, waits
+from engagement.waiting import audited, refresh, waits
 
 _CONNECT = engine.connect
 SLOT_STEPS = {"events": events.refresh, "fragments": fragments.refresh, "activity": activity.refresh, "sessions": sessions.refresh}

@@ -20,10 +20,10 @@ from engagement.erasure.people import People
 from engagement.errors import TransientError
 from engagement.lake import Changed, Entry
 from engagement.model import units
-from engagement.tables import activity, big_table, bulk, engine, events, finality, fragments, refresh, sessions
+from engagement.tables import activity, big_table, bulk, engine, events, finality, fragments, sessions
 from engagement.tables.context import TableContext
 from engagement.tables.objects import Candidate, Outcome, encode, publish, read_rows
-from engagement.waiting import waits
+from engagement.waiting import refresh, waits
 
 if TYPE_CHECKING:
     import pyarrow as pa

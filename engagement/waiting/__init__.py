@@ -1,4 +1,4 @@
-"""What is still to be done, computed from the lake: what waits, how much of it, and whether the log beneath it is whole.
+"""What is still to be done, computed from the lake: what waits, how much of it, and refreshing it in the right order.
 
-Nothing here makes a row (`engagement.tables`), and nothing asks for a run (`sensors`).
+The rows are made in `engagement.tables`; who asks for a run is `sensors`.
 """

@@ -19,7 +19,7 @@ from playwright.sync_api import expect, sync_playwright
 
 from engagement.dashboard import app, data
 from engagement.model import units
-from engagement.tables import refresh
+from engagement.waiting import refresh
 
 pytestmark = pytest.mark.chromium
 

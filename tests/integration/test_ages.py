@@ -16,7 +16,8 @@ from engagement.model import schemas, units
 from engagement.model.model import parse
 from engagement.raw import files, rows
 from engagement.raw.names import topic_chain
-from engagement.tables import engine, refresh
+from engagement.tables import engine
+from engagement.waiting import refresh
 
 HOUR = datetime(2026, 3, 11, 10, tzinfo=UTC)
 TOPIC = ("session", "5e" * 16, 0)

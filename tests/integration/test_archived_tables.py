@@ -15,8 +15,8 @@ from engagement.errors import TransientError
 from engagement.model import units
 from engagement.raw import files
 from engagement.raw.names import topic_chain
-from engagement.tables import arrivals, events, refresh
-from engagement.waiting import audited, backlog, waits
+from engagement.tables import arrivals, events
+from engagement.waiting import audited, backlog, refresh, waits
 
 HOUR = datetime(2026, 3, 11, 10, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)

@@ -14,9 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engagement.model import units
-from engagement.tables import activity, bulk, events, fragments, objects, refresh, sessions, slices
+from engagement.tables import activity, bulk, events, fragments, objects, sessions, slices
 from engagement.tables.objects import Held
-from engagement.waiting import waits
+from engagement.waiting import refresh, waits
 from quality import gates
 
 DAY = datetime(2026, 3, 11, tzinfo=UTC)

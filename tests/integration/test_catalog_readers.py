@@ -21,7 +21,8 @@ from engagement import catalog
 from engagement.lake import open_lake
 from engagement.model import schemas
 from engagement.stack import java
-from engagement.tables import refresh, views
+from engagement.tables import views
+from engagement.waiting import refresh
 
 ROOT = Path(__file__).parents[2]
 READERS = ROOT / "tests" / "readers"

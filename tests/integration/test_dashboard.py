@@ -15,7 +15,7 @@ from oracle import RawEvent
 
 from engagement.dashboard import data, freshness
 from engagement.dashboard.freshness import Consumer, Facts
-from engagement.tables import refresh
+from engagement.waiting import refresh
 
 NOW = datetime(2026, 3, 10, 14, 20, tzinfo=UTC)
 HOUR = timedelta(hours=1)

@@ -21,9 +21,9 @@ from engagement.model import units
 from engagement.model.model import built_in
 from engagement.raw import files, rows
 from engagement.raw.names import topic_chain
-from engagement.tables import big_table, refresh
+from engagement.tables import big_table
 from engagement.tables.objects import Candidate, read_rows
-from engagement.waiting import waits
+from engagement.waiting import refresh, waits
 from quality import gates
 
 MODEL = """

@@ -12,8 +12,7 @@ from engagement.contract import TimeWindow
 from engagement.model import units
 from engagement.raw import files, rows
 from engagement.raw.names import topic_chain
-from engagement.tables import refresh
-from engagement.waiting import waits
+from engagement.waiting import refresh, waits
 
 HOUR = datetime(2026, 3, 11, 10, tzinfo=UTC)
 ALL = "device_type = 'ALL_DEVICES' AND country = 'ALL_COUNTRIES'"

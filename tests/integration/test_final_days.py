@@ -12,8 +12,7 @@ from engagement import cli
 from engagement.cli import status, status_table
 from engagement.ingest import lag
 from engagement.maintenance import retention
-from engagement.tables import refresh
-from engagement.waiting import waits
+from engagement.waiting import refresh, waits
 
 NOW = datetime(2026, 4, 20, 12, tzinfo=UTC)
 FINAL = datetime(2026, 3, 10, 10, tzinfo=UTC)

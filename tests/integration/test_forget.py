@@ -26,9 +26,9 @@ from engagement.raw import archive, audit, compaction, coverage, erasures, files
 from engagement.raw.index import RawIndex
 from engagement.raw.names import import_chain, topic_chain
 from engagement.settings import load
-from engagement.tables import bulk, events, finality, refresh
+from engagement.tables import bulk, events, finality
 from engagement.tables.context import open_tables
-from engagement.waiting import waits
+from engagement.waiting import refresh, waits
 
 
 def made(folder, sent, extra=(), *, never=()):

@@ -12,8 +12,8 @@ from erasure_world import Broker, erase
 
 from engagement.lake import open_lake
 from engagement.lake.history import History
-from engagement.tables import refresh
 from engagement.tables.context import open_tables
+from engagement.waiting import refresh
 
 BUCKET = "versions"
 

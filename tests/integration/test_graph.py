@@ -14,8 +14,9 @@ from dagster._core.events import DagsterEventType
 from dagster._core.test_utils import freeze_time
 from oracle import RawEvent
 
-from engagement.tables import bulk, fragments, refresh
+from engagement.tables import bulk, fragments
 from engagement.tables.context import open_tables
+from engagement.waiting import refresh
 from engagement_assets import partitions
 from engagement_assets.definitions import build_definitions
 from engagement_assets.steps import PartitionsDropped, require_range

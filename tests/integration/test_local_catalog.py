@@ -15,7 +15,8 @@ from engagement import catalog
 from engagement.errors import PermanentError
 from engagement.lake import open_lake
 from engagement.model import declared, schemas
-from engagement.tables import refresh, views
+from engagement.tables import views
+from engagement.waiting import refresh
 
 FIRST = datetime(2026, 1, 9, 8, 30, tzinfo=UTC)
 SECOND = datetime(2026, 10, 10, 10, 30, tzinfo=UTC)

@@ -16,8 +16,7 @@ from dagster import DagsterInstance, DagsterRunStatus
 from engagement import cli
 from engagement.maintenance import run
 from engagement.raw import archive, expiry
-from engagement.tables import refresh
-from engagement.waiting import waits
+from engagement.waiting import refresh, waits
 from engagement_assets import maintenance
 from engagement_assets.definitions import build_definitions
 from resources.tables import Tables

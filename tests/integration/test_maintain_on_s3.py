@@ -12,9 +12,9 @@ import pytest
 from engagement import settings as settings_module
 from engagement.lake import open_lake
 from engagement.maintenance import lifecycle, policy, run, sweep
-from engagement.tables import finality, refresh
+from engagement.tables import finality
 from engagement.tables.context import open_tables
-from engagement.waiting import waits
+from engagement.waiting import refresh, waits
 
 NOW = datetime.now(UTC)
 OLD = NOW.replace(hour=10, minute=0, second=0, microsecond=0) - timedelta(days=60)

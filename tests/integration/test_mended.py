@@ -10,8 +10,7 @@ from oracle import RawEvent
 
 from engagement.model import units
 from engagement.raw.names import topic_chain
-from engagement.tables import refresh
-from engagement.waiting import waits
+from engagement.waiting import refresh, waits
 
 HOUR = datetime(2026, 3, 11, 10, tzinfo=UTC)
 CHAIN = topic_chain("session", "5e" * 16, 0)

@@ -16,7 +16,7 @@ from engagement.raw import audit, files, footers
 from engagement.raw.coverage import Gap
 from engagement.raw.findings import Audit, ChainAudit
 from engagement.raw.names import topic_chain
-from engagement.tables import refresh
+from engagement.waiting import refresh
 from engagement_assets import raw
 from engagement_assets.definitions import build_definitions
 from engagement_assets.jobs import AUDIT_JOB

@@ -10,8 +10,8 @@ import oracle
 import pytest
 
 from engagement.model import units
-from engagement.tables import activity, big_table, bulk, events, fragments, objects, refresh, sessions
-from engagement.waiting import waits
+from engagement.tables import activity, big_table, bulk, events, fragments, objects, sessions
+from engagement.waiting import refresh, waits
 
 DAY = datetime(2026, 3, 11, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)

@@ -10,8 +10,8 @@ import pytest
 
 from engagement.model import units
 from engagement.raw.names import topic_chain
-from engagement.tables import big_table, events, fragments, refresh, sessions
-from engagement.waiting import recent, waits
+from engagement.tables import big_table, events, fragments, sessions
+from engagement.waiting import recent, refresh, waits
 
 HOUR = datetime(2026, 3, 11, 10, tzinfo=UTC)
 NOW = datetime(2026, 3, 20, 12, tzinfo=UTC)

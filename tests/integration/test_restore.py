@@ -29,9 +29,9 @@ from engagement.raw.coverage import Parts
 from engagement.raw.index import RawIndex
 from engagement.raw.names import topic_chain
 from engagement.raw.privacy import KeyMissing, Policy
-from engagement.tables import objects, refresh
+from engagement.tables import objects
 from engagement.tables.context import open_tables
-from engagement.waiting import waits
+from engagement.waiting import refresh, waits
 from engagement_assets.local_runs import LocalRuns, local_instance
 
 LATER = world.START + timedelta(days=9)

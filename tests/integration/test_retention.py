@@ -14,8 +14,8 @@ from engagement.maintenance import retention
 from engagement.maintenance.layers import LAYERS
 from engagement.maintenance.policy import Policy, Rule
 from engagement.model import units
-from engagement.tables import finality, objects, refresh, sessions
-from engagement.waiting import recent, waits
+from engagement.tables import finality, objects, sessions
+from engagement.waiting import recent, refresh, waits
 
 FIRST = datetime(2026, 3, 10, tzinfo=UTC)
 DAYS = [FIRST + number * units.DAY for number in range(6)]

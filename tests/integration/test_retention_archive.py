@@ -16,8 +16,7 @@ from engagement.model import units
 from engagement.raw import archive, coverage, expiry, files, footers
 from engagement.raw.audit import audit
 from engagement.raw.names import topic_chain
-from engagement.tables import refresh
-from engagement.waiting import waits
+from engagement.waiting import refresh, waits
 
 FIRST = datetime(2026, 3, 10, tzinfo=UTC)
 DAYS = [FIRST + number * units.DAY for number in range(4)]

@@ -17,8 +17,7 @@ from engagement.maintenance import retention
 from engagement.maintenance.layers import LAYERS
 from engagement.maintenance.policy import Policy, Rule
 from engagement.model import units
-from engagement.tables import refresh
-from engagement.waiting import waits
+from engagement.waiting import refresh, waits
 
 DAYS = 40
 LAYERS_OF_TABLES = sorted(name for name, layer in LAYERS.items() if layer.feeds and name not in ("raw", "archive"))

@@ -13,8 +13,7 @@ from engagement import settings as settings_module
 from engagement.lake import LakeUnavailable
 from engagement.model import units
 from engagement.raw.names import topic_chain
-from engagement.tables import refresh
-from engagement.waiting import recent, waits
+from engagement.waiting import recent, refresh, waits
 
 HOUR = datetime(2026, 3, 11, 10, tzinfo=UTC)
 NOW = datetime(2026, 3, 20, 12, tzinfo=UTC)

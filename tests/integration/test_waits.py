@@ -16,9 +16,9 @@ from hypothesis import HealthCheck, given, settings
 
 from engagement.lake import Entry, LocalLake
 from engagement.model import units
-from engagement.tables import activity, big_table, events, fragments, refresh, sessions
+from engagement.tables import activity, big_table, events, fragments, sessions
 from engagement.tables.objects import CODE_VERSION
-from engagement.waiting import waits
+from engagement.waiting import refresh, waits
 
 HOUR = datetime(2026, 3, 11, 10, tzinfo=UTC)
 NEXT = HOUR + units.HOUR

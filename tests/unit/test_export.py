@@ -17,8 +17,8 @@ from engagement.lake import open_lake
 from engagement.raw import archive, files, rows
 from engagement.raw.names import topic_chain
 from engagement.raw.privacy import KeyMissing, Policy
-from engagement.tables import refresh
 from engagement.tables.context import open_tables
+from engagement.waiting import refresh
 
 NOON = datetime(2026, 3, 11, 12, tzinfo=UTC)
 TOPIC = ("session", "5e" * 16, 0)

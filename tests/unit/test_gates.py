@@ -14,9 +14,9 @@ import pytest
 
 from engagement.model import units
 from engagement.model.model import built_in
-from engagement.tables import big_table, events, refresh, sessions
+from engagement.tables import big_table, events, sessions
 from engagement.tables.objects import Candidate, Held
-from engagement.waiting import waits
+from engagement.waiting import refresh, waits
 from quality import gates
 from quality.gates import GATES, GateResult
 

@@ -84,3 +84,30 @@ def test_the_look_at_imports_sees_what_it_should_and_no_more():
         "if TYPE_CHECKING:\n    import x\nelse:\n    import h\ndef z():\n    import y\nclass K:\n    import i\nfrom . import j\n"
     )
     assert set(imported_at_module_level(ast.parse(text))) == set("acfghi")
+
+
+FLOORS = [
+    {"errors", "contract"}, {"settings"}, {"lake", "connection"}, {"raw"}, {"model", "ingest"}, {"tables"},
+    {"waiting", "catalog", "export", "backup", "stack"}, {"erasure", "maintenance", "dashboard"}, {"cli"}, {"__main__"},
+]  # fmt: skip
+"""Rooms of `engagement`, the lowest first (docs/decisions/0018-rooms.md)."""
+
+
+def rooms_imported(path):
+    """Rooms that a module takes anything from, inside functions too."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] == "engagement":
+            below = node.module.partition(".")[2]
+            yield from [below.partition(".")[0]] if below else [item.name for item in node.names]
+
+
+def test_rooms_import_from_lower_floors_alone():
+    floor_of = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
+    found = {}
+    for path in modules_of("engagement"):
+        room = path.relative_to(ROOT / "engagement").parts[0].removesuffix(".py")
+        if room != "__init__":
+            found.setdefault(room, set()).update(other for other in rooms_imported(path) if other != room)
+    assert found.keys() == floor_of.keys()
+    upward = {(room, other) for room, others in found.items() for other in others if floor_of[other] >= floor_of[room]}
+    assert not upward

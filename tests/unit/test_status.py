@@ -15,7 +15,7 @@ from engagement.ingest.kafka import BrokerUnavailable
 from engagement.ingest.lag import Lag
 from engagement.raw import files
 from engagement.raw.names import topic_chain
-from engagement.tables import refresh
+from engagement.waiting import refresh
 
 NOW = datetime(2026, 3, 11, 12, tzinfo=UTC)
 CHAIN = topic_chain("session", "5e" * 16, 0)

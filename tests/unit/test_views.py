@@ -10,8 +10,9 @@ import lake_helpers
 import pytest
 
 from engagement.model import schemas
-from engagement.tables import refresh, views
+from engagement.tables import views
 from engagement.tables.views import VIEWS, NotOneSelect, open_views, require_select, tables_of
+from engagement.waiting import refresh
 
 FIRST = datetime(2026, 1, 9, 8, 30, tzinfo=UTC)
 SECOND = datetime(2026, 10, 10, 10, 30, tzinfo=UTC)
