@@ -2,11 +2,12 @@
 
     .venv/bin/python bench/readers.py [--reads 10000] [--readers 2] [--seed 1] [--json]
 
-One process appends raw objects, refreshes, archives, and lets raw expire as soon as a part covers it, in an order that the seed
-decides. Others read meanwhile, each in turn the whole log through the raw index (as planning and dead letters do), and the events
-by a plain DuckDB glob (as anybody does). A step adds ten events to every slot, so a read is wrong unless each slot holds ten times
-a number of steps that had at least begun when it ended and at most been published when it began, each event once, and the log
-holds every offset once from 0 on. Errors that say that something changed, and are gone at the next try, are counted apart.
+One process appends raw objects, refreshes, archives, lets raw expire as soon as a part covers it, and erases guests, in an order
+that the seed decides. Others read meanwhile, each in turn the whole log through the raw index (as planning and dead letters do), and
+the events by a plain DuckDB glob (as anybody does). A step adds ten events to every slot, two of them of a guest who is in that step
+alone. A read is wrong unless each slot holds eight times a number of steps that had at least begun when it ended and at most been
+published when it began, of each guest both events or none, each event once, and the log holds every offset once from 0 on. Errors
+that say that something changed, and are gone at the next try, are counted apart.
 Wanted: wrong 0 times in at least 10,000 reads.
 """
 
@@ -21,7 +22,7 @@ import sys
 import tempfile
 import traceback
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -31,10 +32,12 @@ import measure
 
 from engagement import settings as settings_module
 from engagement.contract import TimeWindow
+from engagement.erasure.forget import forget
 from engagement.errors import TransientError
+from engagement.ingest.kafka import BrokerUnavailable
 from engagement.lake import Changed, Lake, open_lake
 from engagement.model import units
-from engagement.raw import archive, chain, expiry, files, rows, sources
+from engagement.raw import archive, chain, erasures, expiry, files, rows, sources
 from engagement.raw.coverage import Parts
 from engagement.raw.index import RawIndex
 from engagement.raw.names import topic_chain
@@ -45,10 +48,13 @@ from engagement.waiting import refresh
 HOUR = datetime(2026, 3, 11, 10, tzinfo=UTC)
 SLOTS = 2
 EACH = 10
+GUESTS = 2
+"""Of the events that a step adds to a slot: the first of each partition, of a user who may be erased later."""
 STEPS = 20
 """Steps in one lake; parts are never merged, so a lake that only grows would slow the readers down."""
 WHERE = [rows.Coordinates("session", "5e" * 16, partition) for partition in range(2)]
 LATER = timedelta(days=400)
+KEY = "of-this-bench-alone-0123456789abcdef"
 
 
 @dataclass
@@ -114,7 +120,7 @@ def one_lake(folder: Path, seed: int, readers: int, steps: int, found: Count) ->
 
 def settings_of(folder: Path, who: str) -> Settings:
     """Settings with a state folder of one's own."""
-    return settings_module.load({}, folder, lake_url=str(folder / "lake"), state_dir=folder / who, threads=1)
+    return settings_module.load({}, folder, lake_url=str(folder / "lake"), state_dir=folder / who, threads=1, hash_key=KEY)
 
 
 # Writing.
@@ -128,9 +134,9 @@ def write(folder: Path, seed: int, steps: int, shared: Any, told: Any) -> None:
             for step in range(1, steps + 1):
                 shared.raw_begun = step
                 for where in WHERE:
-                    append(context.lake, where, step)
+                    append(context.lake, where, step, context.settings.hash_keys)
                 shared.raw_done = step
-                for action in chance.sample([_refresh, _archive, _expire, _rebuild], chance.randint(1, 4)):
+                for action in chance.sample([_refresh, _archive, _expire, _rebuild, _forget], chance.randint(1, 5)):
                     action(context, shared)
                     told.put(("action", action.__name__.strip("_")))
     except Exception:  # noqa: BLE001 - whoever watches must hear of it
@@ -139,25 +145,32 @@ def write(folder: Path, seed: int, steps: int, shared: Any, told: Any) -> None:
         shared.over = True
 
 
-def append(lake: Lake, where: rows.Coordinates, step: int) -> None:
+def append(lake: Lake, where: rows.Coordinates, step: int, keys: Sequence[bytes]) -> None:
     """One raw object of a partition: its half of the step's events of every slot."""
     own = topic_chain(where.topic, where.topic_id, where.partition)
     start = chain.resume(files.last_link(lake, own), Parts(lake).of(own))
+    listed = erasures.read(lake, keys)
     count = SLOTS * EACH // len(WHERE)
     records = [
-        rows.Record(start + at, HOUR + timedelta(hours=at % SLOTS, seconds=step), b"u", event(where, start + at, at % SLOTS))
+        rows.Record(start + at, HOUR + timedelta(hours=at % SLOTS, seconds=step), user.encode(), event(where, start + at, at % SLOTS, user))
         for at in range(count)
+        for user in [guest(step) if at < SLOTS else "u"]
     ]
     batch = rows.build(where, records, TimeWindow.of(HOUR.date(), 10**9, None), 60)
-    files.write(lake, own, start, start + count, batch)
+    files.write(lake, own, start, start + count, batch, erasures=listed)
 
 
-def event(where: rows.Coordinates, offset: int, slot: int) -> bytes:
+def guest(step: int) -> str:
+    """The user who is in this step alone."""
+    return f"guest-{step:04d}"
+
+
+def event(where: rows.Coordinates, offset: int, slot: int, user: str) -> bytes:
     """An event of its own id in that slot."""
     at = HOUR + timedelta(hours=slot, seconds=offset % 3600)
     number = where.partition << 40 | offset
     return json.dumps({
-        "event_id": f"0f8fad5b-d9cb-469f-a165-{number:012x}", "user_id": "u", "event_type": "tap", "timestamp": at.isoformat(),
+        "event_id": f"0f8fad5b-d9cb-469f-a165-{number:012x}", "user_id": user, "event_type": "tap", "timestamp": at.isoformat(),
     }).encode()  # fmt: skip
 
 
@@ -174,13 +187,23 @@ def _rebuild(context: Any, shared: Any) -> None:
 
 
 def _archive(context: Any, _shared: Any) -> None:
-    report = archive.archive(context.lake, now=HOUR + LATER, after=timedelta(0), index=context.index)
+    report = archive.archive(context.lake, now=HOUR + LATER, after=timedelta(0), index=context.index, hash_keys=context.settings.hash_keys)
     assert not report.problems, report.problems
 
 
 def _expire(context: Any, _shared: Any) -> None:
     report = expiry.expire(context.lake, grace=timedelta(0), now=context.lake.clock() + LATER, index=context.index)
     assert not report.problems, report.problems
+
+
+def _forget(context: Any, shared: Any) -> None:
+    """Erase the guest of one step. No broker tells what consumers still hold, so that much stays pending; there are none."""
+    shared.tables_begun = shared.raw_done  # erasing makes the tables of what it touched
+    forget(context.settings, [guest(shared.raw_done // 2 or 1)], broker=_away)
+
+
+def _away(_settings: Settings) -> Any:
+    raise BrokerUnavailable("there is none in this bench")
 
 
 def hours() -> list[datetime]:
@@ -248,17 +271,20 @@ def events(folder: Path, shared: Any) -> str | None:
     least = shared.tables_done
     glob = f"{folder}/lake/{units.EVENTS}/**/*.parquet"
     try:
-        query = f"SELECT hour, count(*), count(DISTINCT event_id) FROM read_parquet('{glob}') GROUP BY hour ORDER BY hour"
-        found = {hour: (count, distinct) for hour, count, distinct in duckdb.sql(query).fetchall()}
+        query = f"SELECT user_id, hour, count(*), count(DISTINCT event_id) FROM read_parquet('{glob}') GROUP BY user_id, hour"
+        found = {(user, hour): (count, distinct) for user, hour, count, distinct in duckdb.sql(query).fetchall()}
     except duckdb.Error as error:
         if least == 0 and "No files found" in str(error):
             return None
         raise TransientError(str(error)) from error
-    most = shared.tables_begun
+    most, each = shared.tables_begun, EACH - GUESTS
     for hour in hours():
-        count, distinct = found.get(hour.hour, (0, 0))
-        if count != distinct or count % EACH or not least * EACH <= count <= most * EACH:
-            return f"{hour}: {count} events of {distinct} ids, expected {least} to {most} times {EACH}"
+        count, distinct = found.get(("u", hour.hour), (0, 0))
+        if count != distinct or count % each or not least * each <= count <= most * each:
+            return f"{hour}: {count} events of {distinct} ids, expected {least} to {most} times {each}"
+    halves = {key: counts for key, counts in found.items() if key[0] != "u" and counts != (GUESTS, GUESTS)}
+    if halves:
+        return f"guests are there in part: {halves}"
     return None
 
 
