@@ -1,4 +1,4 @@
-"""Readers in a loop during refresh, rebuild, archive, expiry and erasure see nothing that was never true; `bench/readers.py` is the long form."""
+"""Readers in a loop while everything else goes on see nothing that was never true; `bench/readers.py` is the long form."""
 
 from __future__ import annotations
 
