@@ -18,11 +18,20 @@ from helpers import eventually
 ROOT = Path(__file__).parents[2]
 ROWS = 60_000
 CUT = 2_000
+STANDS = "IMPORT_STANDS"
+"""Where this is set, the fourth object is put when the folder has a file `go`."""
 PROGRAM = f"""
-import sys
+import os, sys, time
+from pathlib import Path
 from engagement import cli
 from engagement.ingest import importer
 importer.ROWS_PER_OBJECT, importer.ROWS_WORTH_PROCESSES = {CUT}, 0
+put = importer.files.write
+def stands(lake, chain, begin, *rest):
+    while begin == 3 * {CUT} and "{STANDS}" in os.environ and not Path("go").exists():
+        time.sleep(0.01)
+    return put(lake, chain, begin, *rest)
+importer.files.write = stands
 if __name__ == "__main__":
     sys.exit(cli.run(["import", *sys.argv[1:]]))
 """
@@ -59,10 +68,11 @@ def start(tmp_path):
     environment = inherited | {"PYTHONPATH": str(ROOT), "ENGAGEMENT_LAKE_URL": str(tmp_path / "lake"), "ENGAGEMENT_THREADS": "2"}
     children = []
 
-    def start(*arguments):
+    def start(*arguments, stands=False):
+        told = {STANDS: "1"} if stands else {}
         argv = [sys.executable, str(tmp_path / "program.py"), *map(str, arguments)]
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-        children.append(subprocess.Popen(argv, cwd=tmp_path, env=environment, start_new_session=True, **pipes))
+        children.append(subprocess.Popen(argv, cwd=tmp_path, env=environment | told, start_new_session=True, **pipes))
         return children[-1]
 
     yield start
@@ -120,11 +130,12 @@ def test_an_import_killed_in_the_middle_is_finished_by_the_next_one_and_leaves_n
     assert [(path, path.stat().st_mtime_ns) for path in objects()] == before
 
 
-def test_ctrl_c_ends_all_processes_with_one_line_and_what_is_written_stays(history, start, objects):
-    child = start(history / "a.jsonl")
-    eventually(lambda: len(objects()) >= 3, 120, 0.01)
+def test_ctrl_c_ends_all_processes_with_one_line_and_what_is_written_stays(history, start, objects, tmp_path):
+    child = start(history / "a.jsonl", stands=True)
+    eventually(lambda: len(objects()) == 3, 120, 0.01)
     family = psutil.Process(child.pid).children(recursive=True)
     os.killpg(child.pid, signal.SIGINT)  # as a terminal does: every process of the group gets it
+    (tmp_path / "go").touch()
     out, err = child.communicate(timeout=60)
     assert (child.returncode, out) == (130, "")
     assert err.splitlines() == ["engagement: interrupted; the same command goes on where this one stopped"]
