@@ -1,13 +1,14 @@
 """The rows of many raw objects as one archive part: copied in total order, a row group at a time, and counted (R5).
 
 Rows keep the order of their chain's label and of their offsets. While one row group is being encoded the objects of the
-next are decoded; two of them are in memory at most, however large the part is.
+next are decoded, two at a time; two groups and a few objects are in memory at most, however large the part is.
 Not here: which objects (`choosing`), what the footer says (`ranges`), and the name (`archive`).
 """
 
 from __future__ import annotations
 
 import base64
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -30,6 +31,8 @@ GROUP_BYTES = 192 << 20
 """A row group ends at so many rows, or bytes in memory where rows are large."""
 AT_ONCE = 64
 """Objects that are brought to this machine at once, where the store is elsewhere."""
+AHEAD = 3
+"""Objects that are decoded before it is their turn; each may hold a whole flush."""
 _REPEATING = ("kafka_topic", "kafka_topic_id", "event_type", "device_type", "device_model", "os_version", "locale", "app_version",
               "country", "region", "city")  # fmt: skip
 """Columns of few values: read, held and written as dictionaries, never as texts."""
@@ -146,13 +149,28 @@ def _tables(lake: Lake, files: Sequence[RawFile], erasures: Erasures, schema: pa
             paths = lake.local(raw.entry for raw in few)
         except FileNotFoundError as error:
             raise Changed(f"one of {few[0].key} and {len(few) - 1} others was deleted before it was read") from error
-        for raw, path in zip(few, paths, strict=True):
-            found = _read(raw, path, as_dictionaries=not erasures.numbers)
+        for raw, found in zip(few, _decoded(few, paths, as_dictionaries=not erasures.numbers), strict=True):
             require_same(lake, [raw.entry])
             rows = erasures.erase(found)
             ranges.add(raw, rows, erasures.length if rows is not found else 0)
             if rows.num_rows:
                 yield fitted(rows, schema)
+
+
+def _decoded(files: Sequence[RawFile], paths: Sequence[Path], *, as_dictionaries: bool) -> Iterator[pa.Table]:
+    """The rows of each object, in this order; two are decoded at a time."""
+    with ThreadPoolExecutor(2) as readers:
+        under_way: deque[Future[pa.Table]] = deque()
+        try:
+            for raw, path in zip(files, paths, strict=True):
+                under_way.append(readers.submit(_read, raw, path, as_dictionaries=as_dictionaries))
+                if len(under_way) > AHEAD:
+                    yield under_way.popleft().result()
+            while under_way:
+                yield under_way.popleft().result()
+        finally:
+            for future in under_way:
+                future.cancel()
 
 
 def _read(raw: RawFile, path: Path, *, as_dictionaries: bool) -> pa.Table:
