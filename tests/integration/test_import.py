@@ -21,8 +21,9 @@ CUT = 2_000
 STANDS = "IMPORT_STANDS"
 """Where this is set, the fourth object is put when the folder has a file `go`."""
 PROGRAM = f"""
-import os, sys, time
+import os, signal, sys, time
 from pathlib import Path
+signal.signal(signal.SIGINT, signal.default_int_handler)  # children of a background job inherit that it is ignored
 from engagement import cli
 from engagement.ingest import importer
 importer.ROWS_PER_OBJECT, importer.ROWS_WORTH_PROCESSES = {CUT}, 0
