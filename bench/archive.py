@@ -31,6 +31,7 @@ from peers import packages
 from engagement import settings as settings_module
 from engagement.lake import Lake, open_lake
 from engagement.raw import archive, files, rows
+from engagement.raw.index import RawIndex
 from engagement.raw.names import topic_chain
 
 PEER = Path(__file__).parent / "peers" / "compaction.py"
@@ -132,12 +133,16 @@ def batch_of(part: pa.Table) -> rows.Batch:
 
 
 def write(folder: Path) -> None:
-    """The child: everything as one part."""
-    lake = open_lake(settings_of(folder))[0]
-    import pyarrow.parquet  # noqa: F401 - start-up is not counted
+    """The child: everything as one part. Footers are in the raw index, where ingest's newest ones are put by every tick."""
+    settings = settings_of(folder)
+    lake = open_lake(settings)[0]
+    index = RawIndex(lake, settings.state_dir)
+    index.sync()
+    import pandas  # noqa: F401, ICN001 - start-up is not counted; pyarrow's first array from Python values imports it
+    import pyarrow.parquet  # noqa: F401
 
     print(BEGUN, flush=True)
-    report = archive.archive(lake, now=DAY + timedelta(days=9), after=timedelta(hours=1), part_bytes=1 << 50)
+    report = archive.archive(lake, now=DAY + timedelta(days=9), after=timedelta(hours=1), part_bytes=1 << 50, index=index)
     assert len(report.parts) == 1, report.problems
 
 
