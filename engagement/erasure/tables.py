@@ -54,11 +54,11 @@ def make_again(
         tell(outcome.key, lost)
         if not whole:
             again.append(slot)
-    for outcome in bulk.required(events.rebuild(context, again)).values():
+    for outcome in bulk.required(events.refresh_all(context, again, rebuild=True)).values():
         tell(outcome.key, 0)
     for table in (fragments, activity, sessions):
         step("a table made")
-        for outcome in bulk.required(table.rebuild(context, wanted)).values():
+        for outcome in bulk.required(table.refresh_all(context, wanted, rebuild=True)).values():
             if outcome.published:
                 tell(outcome.key, 0)
 

@@ -115,20 +115,20 @@ class Lake(ABC):
     def put_new(self, key: str, data: bytes | memoryview) -> Entry:
         """Create the object, whole and durable, only if the name is free; raises AlreadyExists, OutcomeUnknown."""
 
+    @abstractmethod
     def creating(self, key: str) -> AbstractContextManager[IO[bytes]]:
         """A sink for an object too large to hold: what was written to it is created when the block ends, as by `put_new`.
 
         Nothing is created where the block raises. Raises AlreadyExists, OutcomeUnknown when it ends.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def written_at(self, key: str) -> datetime | None:
         """When the object got its present bytes, by the store's own clock, UTC; None where there is none."""
-        raise NotImplementedError
 
+    @abstractmethod
     def clock(self) -> datetime:
         """What the clock reads now that `written_at` is told by, UTC: of two machines' clocks one may be wrong."""
-        raise NotImplementedError
 
     @abstractmethod
     def replace(self, key: str, data: bytes | memoryview, expected: Entry | None) -> Entry:

@@ -83,11 +83,6 @@ def refresh_all(context: TableContext, slots: Sequence[datetime], *, rebuild: bo
     return bulk.make_all(context, units.EVENTS, _batches(slots, inputs), notes, make, one)
 
 
-def rebuild(context: TableContext, slots: Sequence[datetime]) -> bulk.Results:
-    """Make these slots from raw alone, many by one query; slots without raw rows are left as they are."""
-    return refresh_all(context, slots, rebuild=True)
-
-
 def _input(context: TableContext, slot: datetime, old: Entry | None, touching: Sequence[Source], *, rebuild: bool) -> _Input | None:
     """What a slot is to be made from; None where it lacks nothing."""
     facts = context.footers.of(old)

@@ -62,11 +62,6 @@ def refresh_all(context: TableContext, slots: Sequence[datetime], *, rebuild: bo
     return bulk.make_all(context, units.FRAGMENTS, batches, notes, make, one, lambda: context.lake.lock(LOCK))
 
 
-def rebuild(context: TableContext, slots: Sequence[datetime]) -> bulk.Results:
-    """Make these slots anew from their events objects, many by one query; slots without one are left."""
-    return refresh_all(context, slots, rebuild=True)
-
-
 def _same_inputs(context: TableContext, events: Entry, old: Entry | None) -> bool:
     facts = context.footers.of(old)
     return facts.get("events") == events.version and not context.is_outdated(facts)

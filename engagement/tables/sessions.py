@@ -85,11 +85,6 @@ def refresh_all(context: TableContext, slots: Sequence[datetime], *, rebuild: bo
     return bulk.make_all(context, units.SESSIONS, batches, notes, make, partial(refresh, context, rebuild=rebuild))
 
 
-def rebuild(context: TableContext, slots: Sequence[datetime]) -> bulk.Results:
-    """Make these slots anew from the fragments in their reach, many by one query; slots without any are left."""
-    return refresh_all(context, slots, rebuild=True)
-
-
 def fragments_in_reach(context: TableContext, slot: datetime, stat: Callable[[str], Entry | None] | None = None) -> list[Entry]:
     """The fragments objects that a slot's sessions depend on; `stat` defaults to asking the lake."""
     stat = stat or context.lake.stat

@@ -218,7 +218,7 @@ def test_a_refresh_that_read_before_cannot_bring_the_user_back(tmp_path, small, 
 
     monkeypatch.setattr(bulk._Writers, "publish", late)
     with open_tables(settings) as context:
-        events.rebuild(context, [world.START])
+        events.refresh_all(context, [world.START], rebuild=True)
         refresh.until_nothing_waits(context)
     assert bytes_left(settings, "ann") == []
     assert world.tables(settings) == small[1]
@@ -251,7 +251,7 @@ def test_a_refresh_of_an_hour_that_has_no_object_yet_cannot_bring_the_user_back(
 
     monkeypatch.setattr(bulk._Writers, "publish", late)
     with open_tables(settings) as context:
-        events.rebuild(context, [world.START])
+        events.refresh_all(context, [world.START], rebuild=True)
         refresh.until_nothing_waits(context)
     assert bytes_left(settings, "ann") == []
     assert world.tables(settings)["events"] == []

@@ -39,7 +39,7 @@ def test_events_of_one_time_lie_by_id_without_copies(tmp_path, arrivals, rebuilt
         for arrived in arrivals:
             lake_helpers.write(context, arrived)
             if rebuilt:
-                bulk.required(events.rebuild(context, [slot]))
+                bulk.required(events.refresh_all(context, [slot], rebuild=True))
             else:
                 events.refresh(context, slot)
         assert rows(context) == WANTED
