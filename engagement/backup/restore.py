@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -21,6 +21,7 @@ from engagement.backup.recast import Recast, erased_also, wished
 from engagement.backup.take import bytes_of, manifest_of, place
 from engagement.errors import PermanentError
 from engagement.lake import LAKE_JSON, AlreadyExists, Entry, Lake, LakeFormat, connect
+from engagement.progress import Progress
 from engagement.raw import erasures
 from engagement.raw.coverage import ARCHIVE
 from engagement.raw.names import RAW
@@ -29,8 +30,6 @@ from engagement.settings import Settings
 
 LAKE = "lake"
 LOG = (f"{RAW}/", f"{ARCHIVE}/")
-Progress = Callable[[str, int, int], None]
-"""(what is done, bytes done, bytes in all)."""
 
 
 @dataclass(slots=True)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import mmap
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -21,6 +21,7 @@ from engagement.backup.manifest import KEY, STATE, STATE_OF_DAGSTER, TABLES, Hel
 from engagement.errors import PermanentError, UsageError
 from engagement.lake import LAKE_JSON, Entry, Lake, LakeFormat, LakeUnavailable, connect
 from engagement.model import units
+from engagement.progress import Progress
 from engagement.raw import log
 from engagement.raw.coverage import ARCHIVE
 from engagement.raw.names import RAW
@@ -32,8 +33,6 @@ SMALLEST = 12
 """Bytes of the two marks and the length that any Parquet file has."""
 NOTED_EVERY = 256 << 20
 """Bytes after which the manifest is written: a killed backup copies no more than so much again."""
-Progress = Callable[[str, int, int], None]
-"""(what is done, bytes done, bytes in all)."""
 
 
 @dataclass(slots=True)

@@ -9,9 +9,10 @@ from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
 
-from engagement.ingest.dead_letters import DeadLetters, Progress, Tally
+from engagement.ingest.dead_letters import DeadLetters, Tally
 from engagement.ingest.letters import ERASED, Address, Letter, Replays
 from engagement.ingest.replay import Report
+from engagement.progress import Progress
 
 EXCERPT = 200
 TOLD_FAILURES = 20

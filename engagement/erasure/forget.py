@@ -22,12 +22,13 @@ from engagement.erasure.broker import KafkaBroker
 from engagement.erasure.people import People
 from engagement.erasure.report import Report, Touched
 from engagement.erasure.rewriting import Rewriter, Rewritten
-from engagement.erasure.scanning import Progress, Scan, Scanner, silent
+from engagement.erasure.scanning import Scan, Scanner
 from engagement.errors import PermanentError, TransientError
 from engagement.ingest.kafka import BrokerUnavailable
 from engagement.ingest.replay import LOCK as REPLAY_LOCK
 from engagement.lake import LOCK_FOLDER, Entry, Lake, LakeFormat, open_lake
 from engagement.model import units
+from engagement.progress import Progress, silent
 from engagement.raw.coverage import ARCHIVE
 from engagement.raw.erasures import ErasureList
 from engagement.raw.index import RawIndex

@@ -9,12 +9,13 @@ named: nobody knows what it holds.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from engagement.erasure.people import People
 from engagement.lake import Entry, Lake
+from engagement.progress import Progress, silent
 from engagement.raw.coverage import ARCHIVE
 from engagement.raw.names import RAW
 from engagement.tables import engine
@@ -31,13 +32,6 @@ LOG_COLUMNS = {
     "headers": "STRUCT(name VARCHAR, value BLOB)[]",
 }  # fmt: skip
 TABLE_COLUMNS = {"user_id": "VARCHAR", "properties": "VARCHAR"}
-
-Progress = Callable[[str, int, int], None]
-"""(what is done now, bytes done, of how many)."""
-
-
-def silent(what: str, done: int, total: int) -> None:
-    """Tell nobody."""
 
 
 @dataclass(slots=True)

@@ -7,13 +7,14 @@ id's bytes lie somewhere in it, for then a short id would hand out what others d
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from engagement.errors import PermanentError
 from engagement.lake import Changed, Entry, Lake, LakeUnavailable, open_lake
 from engagement.model import declared, schemas
+from engagement.progress import Progress
 from engagement.raw import log
 from engagement.raw.erasures import user_id_in
 from engagement.raw.privacy import Policy
@@ -29,8 +30,6 @@ AT_ONCE = 256 << 20
 """Bytes of objects that are opened by one query: what a lake elsewhere brings to this machine at once."""
 RECORDS, REJECTS = "records", "rejects"
 Row = dict[str, Any]
-Progress = Callable[[str, int, int], None]
-"""(what is read, bytes done, bytes in all)."""
 
 
 @dataclass(frozen=True, slots=True)

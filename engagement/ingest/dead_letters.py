@@ -9,7 +9,7 @@ column of their names.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from heapq import heappush, heappushpop
@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from engagement.errors import PermanentError
 from engagement.ingest.letters import ERASED, Address, Letter, Replay, Replays, Selection, holds, replay_of
 from engagement.lake import LAKE_JSON, Lake, LakeFormat
+from engagement.progress import Progress, silent
 from engagement.raw import sources
 from engagement.raw.index import UnreadableFile
 from engagement.raw.names import IMPORT_TOPIC, REPLAY_HEADER, Chain
@@ -31,16 +32,9 @@ CLOCKS_DIFFER = timedelta(hours=1)
 _NARROW = ["kafka_topic_id", "kafka_offset", "received_at", "reject_reason"]
 _WIDE = [*_NARROW, "headers", "payload", "key"]
 
-Progress = Callable[[str, int, int], None]
-"""(what is done now, done, of how many)."""
-
 
 Place = tuple[str, str, int]
 """A partition as the lake names it: topic, the first digits of its id, number."""
-
-
-def no_progress(what: str, done: int, total: int) -> None:
-    """Tell nobody."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,9 +74,7 @@ class _Reject:
 class DeadLetters:
     """The rejects of these sources."""
 
-    def __init__(
-        self, lake: Lake, files: Sequence[Source], unreadable: Sequence[UnreadableFile] = (), progress: Progress = no_progress
-    ) -> None:
+    def __init__(self, lake: Lake, files: Sequence[Source], unreadable: Sequence[UnreadableFile] = (), progress: Progress = silent) -> None:
         self._lake = lake
         self._files = files
         self.unreadable = unreadable

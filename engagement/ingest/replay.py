@@ -20,11 +20,12 @@ from functools import partial
 from engagement import contract
 from engagement.errors import PermanentError
 from engagement.ingest import letters
-from engagement.ingest.dead_letters import DeadLetters, Progress, keeps_bytes, no_progress
+from engagement.ingest.dead_letters import DeadLetters, keeps_bytes
 from engagement.ingest.letters import Address, Fix, Letter, NotSendable, Replays, Route, Selection
 from engagement.ingest.outbox import Nowhere, Outbox
 from engagement.ingest.tails import read_tails
 from engagement.lake import Lake
+from engagement.progress import Progress, silent
 from engagement.raw.index import RawIndex
 from engagement.settings import Settings
 
@@ -60,9 +61,7 @@ class Report:
     """What the contract says against the bytes sent, by reason; times are not judged here."""
 
 
-def replay(
-    settings: Settings, lake: Lake, request: Request, *, trouble: Trouble = lambda *_: None, progress: Progress = no_progress
-) -> Report:
+def replay(settings: Settings, lake: Lake, request: Request, *, trouble: Trouble = lambda *_: None, progress: Progress = silent) -> Report:
     """Send what is meant and not replayed yet; `trouble` is told each letter that could not be sent, the others go on.
 
     Raises PermanentError for an address that is no dead letter, TransientError where lake or broker cannot be read
@@ -95,7 +94,7 @@ def _require_bytes(lake: Lake) -> None:
 
 
 @contextmanager
-def reading(settings: Settings, lake: Lake, progress: Progress = no_progress) -> Iterator[DeadLetters]:
+def reading(settings: Settings, lake: Lake, progress: Progress = silent) -> Iterator[DeadLetters]:
     """The lake's dead letters as they are now."""
     index = RawIndex(lake, settings.state_dir)
     try:

@@ -13,9 +13,10 @@ from typing import Any
 from engagement.connection import client
 from engagement.errors import PermanentError
 from engagement.ingest import headers
-from engagement.ingest.dead_letters import Place, Progress, no_progress
+from engagement.ingest.dead_letters import Place
 from engagement.ingest.kafka import BrokerUnavailable, Topics
 from engagement.ingest.letters import Address, replay_of
+from engagement.progress import Progress, silent
 from engagement.raw.index import UnreadableFile
 from engagement.settings import Settings
 
@@ -26,7 +27,7 @@ BATCH = 2000
 
 
 def read_tails(
-    settings: Settings, ends: Mapping[Place, int], doubts: Mapping[Place, UnreadableFile], progress: Progress = no_progress
+    settings: Settings, ends: Mapping[Place, int], doubts: Mapping[Place, UnreadableFile], progress: Progress = silent
 ) -> tuple[set[Address], dict[str, int]]:
     """Origins of replays that the log has and the lake has not, and the number of partitions a topic.
 

@@ -9,12 +9,13 @@ are deleted in `expiry` alone.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 
 from engagement.errors import PermanentError
 from engagement.lake import LAKE_JSON, AlreadyExists, Changed, Lake, LakeFormat
+from engagement.progress import Progress, silent
 from engagement.raw import choosing, compaction
 from engagement.raw.choosing import Planned
 from engagement.raw.coverage import Archive, Part, PartName
@@ -24,13 +25,6 @@ from engagement.raw.ranges import UnreadableObject
 
 LOOKS = 10
 """Looks at the lake in a row that may find it changed under the writer's hands."""
-
-Progress = Callable[[str, int, int], None]
-"""(what is done now, bytes done, of how many)."""
-
-
-def no_progress(_what: str, _done: int, _total: int) -> None:
-    """Tell nobody."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +74,7 @@ class Report:
 
 def archive(
     lake: Lake, *, now: datetime, after: timedelta, index: RawIndex | None = None, hash_keys: Sequence[bytes] = (),
-    dry_run: bool = False, part_bytes: int = choosing.PART_BYTES, progress: Progress = no_progress,
+    dry_run: bool = False, part_bytes: int = choosing.PART_BYTES, progress: Progress = silent,
 ) -> Report:  # fmt: skip
     """Write every part that can be written now; `after` is how long after its end an hour is closed (0: all that is there).
 

@@ -8,23 +8,17 @@ again just before the deletion, and a part is read whole before the first object
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from engagement.lake import Entry, Lake
+from engagement.progress import Progress, silent
 from engagement.raw import coverage, damage
 from engagement.raw.chain import NO_COVERAGE, Coverage
 from engagement.raw.coverage import Part, UnreadablePart
 from engagement.raw.index import RawIndex
 from engagement.raw.names import Chain, parse_key
-
-Progress = Callable[[str, int, int], None]
-"""(what is done now, objects done, of how many)."""
-
-
-def no_progress(_what: str, _done: int, _total: int) -> None:
-    """Tell nobody."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +41,7 @@ class Report:
 
 def expire(
     lake: Lake, *, grace: timedelta, now: datetime | None = None, index: RawIndex | None = None, dry_run: bool = False,
-    progress: Progress = no_progress,
+    progress: Progress = silent,
 ) -> Report:  # fmt: skip
     """Delete every raw object that may go. `now` is the time by the store's own clock, which is asked where it is not given.
 

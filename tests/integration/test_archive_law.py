@@ -22,6 +22,7 @@ from model.real import Killed, read_through_index
 
 from engagement.contract import TimeWindow
 from engagement.lake import LAKE_JSON, LakeFormat, LocalLake
+from engagement.progress import silent
 from engagement.raw import archive, audit, chain, expiry, files, rows
 from engagement.raw.coverage import Parts
 from engagement.raw.index import RawIndex
@@ -138,7 +139,7 @@ class World:
         """Sees the lake some hours after its beginning; what is closed then is due, in parts of one object or of a day."""
         now = START + timedelta(hours=hours)
         size = 1 if small else 1 << 30
-        run = archive.Run(self.lake, RawIndex(self.lake), (), now, timedelta(minutes=1), size, archive.no_progress)
+        run = archive.Run(self.lake, RawIndex(self.lake), (), now, timedelta(minutes=1), size, silent)
         self.looks[number] = (run, *run.look())
 
     def write(self, number, pick=0):

@@ -18,6 +18,7 @@ from engagement.ingest import protocol
 from engagement.ingest.perform import Performer
 from engagement.ingest.protocol import Claiming, Close, Closing, Confirming, Looking, OutOfRange, Protocol, Put, Reading, State, Took, holds
 from engagement.lake import LAKE_JSON, LakeFormat, LocalLake
+from engagement.progress import silent
 from engagement.raw import archive, expiry, files, rows, sources
 from engagement.raw import chain as chains
 from engagement.raw.chain import Link
@@ -139,9 +140,7 @@ class Archiver:
     planned: tuple[RawFile, ...] = ()
 
     def __post_init__(self) -> None:
-        self.run = archive.Run(
-            self.scene.lake, RawIndex(self.scene.lake), (), START + timedelta(days=99), timedelta(0), 1 << 30, archive.no_progress
-        )
+        self.run = archive.Run(self.scene.lake, RawIndex(self.scene.lake), (), START + timedelta(days=99), timedelta(0), 1 << 30, silent)
         self.due, self.seen = self.run.look()
         if self.part is not None:
             self.seen = dict.fromkeys(self.seen, self.part) or {(TOPIC, START.date()): self.part}
