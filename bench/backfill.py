@@ -3,10 +3,9 @@
     .venv/bin/python bench/backfill.py [--days 1 10 30 90] [--events-per-day 1000000]
 
 Wanted: 500,000 events/s on two cores, at most 3 GiB, and a cost a day that does not grow with the number of days.
-The raw objects are of an import's size, 500,000 rows, many hours each (`synthetic`): archive parts, the natural source of
-history that old, cannot be read yet, and these are the nearest real thing. The days are rebuilt as `engagement backfill` does, table by
-table, with the gates in force, but without Dagster: a run adds its start and its records of partitions and checks.
-A child process of its own does the work; making the raw objects is not counted.
+The log (`synthetic`) is archived first and its raw objects expire but for the last of each chain, as history that old is found.
+The days are rebuilt as `engagement backfill` does, table by table, with the gates in force, but without Dagster: a run adds its
+start and its records of partitions and checks. A child process of its own does the work; making the archive is not counted.
 """
 
 from __future__ import annotations
@@ -29,6 +28,7 @@ import synthetic
 from engagement import settings as settings_module
 from engagement.lake import Lake, open_lake
 from engagement.model import units
+from engagement.raw import archive, expiry
 from engagement.settings import Settings
 from engagement.tables.context import TableContext, open_tables
 from engagement.tables.objects import Candidate, Held
@@ -69,6 +69,9 @@ def measured(folder: Path, days: int, events_per_day: int) -> dict[str, float]:
     lake, _ = open_lake(settings_of(folder))
     with ProcessPoolExecutor() as pool:
         list(pool.map(partial(make, lake, events_per_day), days_of(days)))
+    later = datetime.now(UTC) + timedelta(days=999)
+    archive.archive(lake, now=later, after=timedelta(0))
+    expiry.expire(lake, grace=timedelta(0), now=later)
     command = [sys.executable, __file__, "--child", str(folder), "--days", str(days)]
     usage = measure.run(
         command, folder / "output.txt", begun=lambda output: BEGUN in output, environment=measure.clean_environment(), limit_seconds=7200

@@ -88,7 +88,7 @@ def test_the_look_at_imports_sees_what_it_should_and_no_more():
 
 FLOORS = [
     {"errors", "contract", "progress"}, {"settings"}, {"lake", "connection"}, {"raw"}, {"model", "ingest"}, {"tables"},
-    {"waiting", "catalog", "export", "backup", "stack"}, {"erasure", "maintenance", "dashboard"}, {"cli"}, {"__main__"},
+    {"waiting", "catalog", "export", "backup", "stack", "verdicts"}, {"erasure", "maintenance", "dashboard"}, {"cli"}, {"__main__"},
 ]  # fmt: skip
 """Rooms of `engagement`, the lowest first (docs/decisions/0018-rooms.md)."""
 
