@@ -76,6 +76,10 @@ class Source(Protocol):
     def source(self) -> str | None:
         """Name of the imported file."""
 
+    @property
+    def noticed(self) -> Mapping[str, int]:
+        """Good rows that are out of the ordinary: `late`, `other_family`, `other_key` (R11)."""
+
     def upto(self, slot: datetime) -> int:
         """An offset behind its last row of the slot and not behind the claim: whoever has read up to here lacks nothing of it."""
 
@@ -138,6 +142,11 @@ class Archived:
     def source(self) -> str | None:
         """Name of the imported file."""
         return self.held.source
+
+    @property
+    def noticed(self) -> Mapping[str, int]:
+        """Good rows that are out of the ordinary, by what it is."""
+        return self.held.noticed
 
     def upto(self, slot: datetime) -> int:
         """As Source.upto."""
