@@ -1,7 +1,7 @@
-"""The real broker's jars, fetched once by Maven coordinates and checked against `kafka.lock`.
+"""The jars of the real broker, and Deequ's, fetched once by Maven coordinates and checked against `kafka.lock` and `deequ.lock`.
 
-`python -m engagement.stack.jars` makes the cache folder `kafka-4.3.1/` complete; `--lock` resolves the
-coordinates anew and rewrites the lock. jgo brings each jar, we add what it leaves out: hashes, retries and
+`python -m engagement.stack.jars` makes the cache folders `kafka-4.3.1/` and `deequ-…/` complete; `--lock` resolves the
+coordinates anew and rewrites the locks. jgo brings each jar, we add what it leaves out: hashes, retries and
 one atomic rename, so that a folder of that name is always whole. The 46th jar gives Kafka a log: without an
 SLF4J binding the broker dies silently.
 What does not belong here: Java itself (`java.py`) and starting anything (`broker.py`).
@@ -29,6 +29,10 @@ VERSION = "4.3.1"
 KAFKA = f"org.apache.kafka:kafka_2.13:{VERSION}"
 LOG_BINDING = "org.apache.logging.log4j:log4j-slf4j-impl:2.25.4"
 LOCK = Path(__file__).with_name("kafka.lock")
+DEEQU_VERSION = "2.1.0-spark-3.5"
+DEEQU = f"com.amazon.deequ:deequ:{DEEQU_VERSION}"
+DEEQU_LOCK = Path(__file__).with_name("deequ.lock")
+"""Deequ alone: what it needs, Spark brings."""
 ATTEMPTS = 4
 FIRST_DELAY_SECONDS = 1.0
 PARALLEL = 6
@@ -79,6 +83,16 @@ def classpath() -> str:
         msg = f"the broker's jars are not in {folder}: run `make setup`"
         raise PermanentError(msg)
     return f"{folder}/*"
+
+
+def deequ_jar() -> Path:
+    """Deequ's jar; raises PermanentError where it was never fetched."""
+    (jar,) = locked(DEEQU_LOCK)
+    found = cache_folder() / f"deequ-{DEEQU_VERSION}" / jar.name
+    if not found.is_file():
+        msg = f"Deequ's jar is not in {found.parent}: run `make setup`"
+        raise PermanentError(msg)
+    return found
 
 
 def fetch(
@@ -161,29 +175,39 @@ def resolve(repository: Path) -> Iterator[Jar]:
         yield Jar(f"{artifact.groupId}:{artifact.artifactId}:{artifact.version}", hashlib.sha256(content).hexdigest())
 
 
-def write_lock() -> None:
-    """Resolve the coordinates and write `kafka.lock` anew."""
+def write_locks() -> None:
+    """Resolve the coordinates and write `kafka.lock` and `deequ.lock` anew."""
     with tempfile.TemporaryDirectory() as scratch:
-        jars = sorted(resolve(Path(scratch)))
-    header = f"# {KAFKA} with all it needs, and {LOG_BINDING}; written by `python -m engagement.stack.jars --lock`\n"
-    LOCK.write_text(header + "".join(f"{jar.coordinates} {jar.sha256}\n" for jar in jars))
+        kafka = sorted(resolve(Path(scratch)))
+        deequ = Jar(DEEQU, hashlib.sha256(download(DEEQU, Path(scratch)).read_bytes()).hexdigest())
+    _write_lock(LOCK, f"{KAFKA} with all it needs, and {LOG_BINDING}", kafka)
+    _write_lock(DEEQU_LOCK, f"{DEEQU} alone", [deequ])
+
+
+def _write_lock(lock: Path, what: str, jars: list[Jar]) -> None:
+    header = f"# {what}; written by `python -m engagement.stack.jars --lock`\n"
+    lock.write_text(header + "".join(f"{jar.coordinates} {jar.sha256}\n" for jar in jars))
 
 
 def main(arguments: list[str]) -> int:
     """Entry point of `python -m engagement.stack.jars`: silent when all is there."""
     if arguments == ["--lock"]:
-        write_lock()
+        write_locks()
         return 0
     cache = cache_folder()
-    if (cache / f"kafka-{VERSION}").is_dir():
-        return 0
-    print(f"setup: fetching Kafka {VERSION} (about 44 MB) into {cache}…", file=sys.stderr)  # noqa: T201 - progress for people
-    _sweep(cache)
-    try:
-        fetch(cache, locked(), download)
-    except EngagementError as error:
-        print(f"setup: {error}", file=sys.stderr)  # noqa: T201 - the one line a person needs
-        return 1
+    for name, lock, what in (
+        (f"kafka-{VERSION}", LOCK, f"Kafka {VERSION} (about 44 MB)"),
+        (f"deequ-{DEEQU_VERSION}", DEEQU_LOCK, f"Deequ {DEEQU_VERSION} (2 MB)"),
+    ):
+        if (cache / name).is_dir():
+            continue
+        print(f"setup: fetching {what} into {cache}…", file=sys.stderr)  # noqa: T201 - progress for people
+        _sweep(cache)
+        try:
+            fetch(cache, locked(lock), download, name=name)
+        except EngagementError as error:
+            print(f"setup: {error}", file=sys.stderr)  # noqa: T201 - the one line a person needs
+            return 1
     return 0
 
 
