@@ -16,7 +16,7 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from datetime import UTC, date, datetime, timedelta
 from functools import partial
@@ -30,8 +30,7 @@ from engagement.lake import Lake, open_lake
 from engagement.model import units
 from engagement.raw import archive, expiry
 from engagement.settings import Settings
-from engagement.tables.context import TableContext, open_tables
-from engagement.tables.objects import Candidate, Held
+from engagement.tables.context import open_tables
 from engagement.waiting import refresh
 from quality import gates
 
@@ -93,7 +92,8 @@ def make(lake: Lake, events_per_day: int, day: date) -> None:
 def rebuild(folder: Path, days: int) -> None:
     """The child: rebuild all days, as a backfill's runs do one after another."""
     with open_tables(settings_of(folder)) as context:
-        context.judge, context.judge_all = judge, judge_all
+        judges = gates.Gates(context)
+        context.judge, context.judge_all = judges.judge, judges.judge_all
         print(BEGUN, flush=True)
         wanted = days_of(days)
         for start in range(0, days, CHUNK_DAYS):
@@ -101,16 +101,6 @@ def rebuild(folder: Path, days: int) -> None:
             chunk = wanted[start : start + CHUNK_DAYS]
             refresh.days(context, chunk, rebuild=True)
             print(f"{chunk[0]} to {chunk[-1]}: {time.perf_counter() - began:.1f} s", flush=True)
-
-
-def judge(context: TableContext, table: str, candidate: Candidate) -> None:
-    """The gates, as the assets have them judge."""
-    gates.require(gates.judge(context, table, candidate))
-
-
-def judge_all(context: TableContext, table: str, candidates: Sequence[Candidate]) -> list[Held | None]:
-    """The same for many units."""
-    return [gates.verdict(results) for results in gates.judge_all(context, table, candidates)]
 
 
 def days_of(count: int) -> list[date]:

@@ -1,71 +1,70 @@
-"""The gates as asset checks of a partition, for runs on demand and in CI; live runs judge candidates themselves."""
+"""Every constraint of every suite as an asset check of its asset, partitioned like it, for runs on demand.
 
-from typing import TYPE_CHECKING, Any
+Live runs judge candidates themselves and the job `check_settled` judges what has settled; both report under the same names.
+On demand the DuckDB twin judges: Spark is not started for one click. All constraints of a suite that a run chose are judged
+together; of a range each partition gets a result of its own.
+"""
 
-from dagster import AssetCheckExecutionContext, AssetCheckResult, AssetChecksDefinition, AssetCheckSeverity, asset_check
+from collections.abc import Iterator
+from itertools import groupby
+from typing import Any
 
-from engagement.lake import Entry
-from engagement.model import units
-from engagement.tables.context import TableContext
+from dagster import AssetCheckExecutionContext, AssetCheckResult, AssetChecksDefinition, AssetCheckSpec, AssetKey, multi_asset_check
+
+from engagement.model.model import Model
+from engagement.verdicts.result import Period, Result, Status
+from engagement_assets import evaluations
 from engagement_assets.partitions import Partitions, parse_days, parse_hours
-from quality.gates import GATES, Gate
+from quality import checking
+from quality.constraints import Suite
+from quality.suites import suites
 from resources.tables import Tables
 
-if TYPE_CHECKING:
-    import pyarrow as pa
 
-ASSETS = {
-    units.EVENTS: ("events",),
-    units.SESSIONS: ("sessions",),
-    units.BIG_TABLE: ("hourly_engagement", "daily_engagement"),
-}
+def checks(partitions: Partitions, model: Model | None = None) -> list[AssetChecksDefinition]:
+    """One definition an asset, with a check a constraint."""
+    by_asset = groupby(sorted(suites(model), key=lambda suite: suite.asset), key=lambda suite: suite.asset)
+    return [_checks(asset, tuple(found), partitions) for asset, found in by_asset]
 
 
-def checks(partitions: Partitions) -> list[AssetChecksDefinition]:
-    """One check a gate and asset, partitioned like the asset."""
-    return [_check(gate, name, partitions) for gate in GATES for name in ASSETS[gate.table]]
-
-
-def _check(gate: Gate, asset_name: str, partitions: Partitions) -> AssetChecksDefinition:
-    daily = asset_name == "daily_engagement"
-
-    @asset_check(
-        asset=asset_name,
-        name=gate.name,
-        description=gate.description,
-        blocking=True,
-        partitions_def=partitions.days if daily else partitions.hours,
-    )
-    def check(context: AssetCheckExecutionContext, tables: Tables) -> AssetCheckResult:
-        published = [part for key in context.partition_keys for part in _published(tables.context, gate.table, key, daily)]
-        violations = sum(gate.count(tables.context, rows, facts) for rows, facts in published)
-        return AssetCheckResult(
-            passed=violations == 0,
-            severity=AssetCheckSeverity.ERROR,
-            metadata={"objects": len(published), "violations": violations, "hint": gate.hint},
+def _checks(asset: str, found: tuple[Suite, ...], partitions: Partitions) -> AssetChecksDefinition:
+    daily = found[0].period == "day"
+    cut = partitions.days if daily else partitions.hours
+    specs = [
+        AssetCheckSpec(
+            constraint.name, asset=asset, description=f"{constraint.description} Wanted: {constraint.threshold}.", blocking=constraint.gate,
+            partitions_def=cut,
         )
+        for suite in found
+        for constraint in suite.constraints
+    ]  # fmt: skip
+
+    @multi_asset_check(name=f"{asset}_checks", specs=specs, can_subset=True)
+    def check(context: AssetCheckExecutionContext, tables: Tables) -> Iterator[AssetCheckResult]:
+        wanted = {key.name for key in context.selected_asset_check_keys}
+        keys = context.partition_keys
+        periods = [Period.of_day(day) for day in parse_days(keys)] if daily else [Period(hour) for hour in parse_hours(keys)]
+        chosen = [suite for suite in checking.suites_of(tables.context) if suite.asset == asset]
+        worst: dict[str, Result] = {}
+        for result in checking.check(tables.context, periods, engine="duckdb", suites=chosen):
+            if result.check in wanted:
+                if len(periods) > 1:
+                    evaluations.record(context.instance, context.run, result)
+                if result.check not in worst or _rank(result) > _rank(worst[result.check]):
+                    worst[result.check] = result
+        for name, result in worst.items():
+            if result.status is Status.EMPTY:  # nothing was looked at: it neither passed nor failed
+                context.log.info("%s: no row to look at", name)
+                continue
+            yield AssetCheckResult(
+                passed=result.passed, asset_key=AssetKey(asset), check_name=name,
+                severity=evaluations.severity(result), metadata=dict[str, Any](evaluations.metadata(result)),
+                description=f"{result.period.key}: {result.message}" if len(periods) > 1 else result.message,
+            )  # fmt: skip
 
     return check
 
 
-def _published(context: TableContext, table: str, key: str, daily: bool) -> list[tuple["pa.Table", dict[str, Any]]]:
-    """Rows and footer of each published object of one partition."""
-    import pyarrow.compute as pc
-
-    if daily:
-        keys = [units.day_key(parse_days([key])[0])]
-    elif table == units.BIG_TABLE:
-        keys = [units.hours_key(parse_hours([key])[0].date())]
-    else:
-        keys = [units.slot_key(table, slot) for slot in units.slots_of(parse_hours([key])[0], context.format.slot_minutes)]
-    found = [entry for item in keys if (entry := context.lake.stat(item))]
-    rows = [(_rows(context, table, entry), context.footers.of(entry)) for entry in found]
-    if table == units.BIG_TABLE and not daily:
-        hour = parse_hours([key])[0]
-        rows = [(part.filter(pc.equal(part["hour"], hour.hour)), facts["hours"].get(hour.isoformat(), {})) for part, facts in rows]
-    return rows
-
-
-def _rows(context: TableContext, table: str, entry: Entry) -> "pa.Table":
-    """An object's rows with the present columns, whatever model it was made under."""
-    return context.table_of(f"SELECT * FROM {context.relation([entry], table)}", {}, table)
+def _rank(result: Result) -> int:
+    """What is worse is shown for a range."""
+    return (Status.EMPTY, Status.PASSED, Status.FAILED, Status.BROKEN).index(result.status)

@@ -22,7 +22,7 @@ def build_definitions(history_start: date, tables: Tables) -> Definitions:
     table_assets = [*events.assets(cut), *sessions.assets(cut), *engagement.assets(cut)]
     return Definitions(
         assets=[*raw.specs(cut), *archive.specs(cut), *(with_columns(asset, model) for asset in table_assets), *catalog.assets()],
-        asset_checks=[*raw.checks(), *checks.checks(cut)],
+        asset_checks=[*raw.checks(), *checks.checks(cut, model)],
         jobs=[*refresh_jobs, audit_job, maintain_job],
         schedules=[*schedules.schedules(audit_job), maintenance.schedule(maintain_job)],
         sensors=[arrivals_sensor(refresh_jobs)],

@@ -42,7 +42,7 @@ def assets(partitions: Partitions) -> list[AssetsDefinition]:
     )
     def daily_engagement(context: AssetExecutionContext, tables: Tables) -> None:
         for day in parse_days(steps.asked_keys(context)):
-            with steps.contained(context, tables, day_key(day)), steps.judged(context, tables, day_key(day)) as opened:
+            with steps.contained(context, tables, day_key(day)), steps.judged(context, tables) as opened:
                 steps.report(context, tables, day_key(day), [big_table.refresh_day(opened, day, rebuild=steps.is_rebuild(context))])
         steps.fail_at_the_end(context, tables)
 
@@ -50,7 +50,7 @@ def assets(partitions: Partitions) -> list[AssetsDefinition]:
 
 
 def _refresh_hours(context: AssetExecutionContext, tables: Tables, day: date, hours: list[datetime]) -> None:
-    with steps.judged(context, tables, None) as opened:
+    with steps.judged(context, tables) as opened:
         outcomes = big_table.refresh_hours(opened, day, hours, rebuild=steps.is_rebuild(context))
     for hour, outcome in outcomes.items():
         steps.report(context, tables, hour_key(hour), [outcome])

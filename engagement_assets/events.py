@@ -22,7 +22,7 @@ def by_slot(context: AssetExecutionContext, tables: Tables, refresh_all: Refresh
     slots = {key: units.slots_of(hour, tables.context.format.slot_minutes) for key, hour in zip(keys, parse_hours(keys), strict=True)}
     rebuild = steps.is_rebuild(context)
     results: bulk.Results = {}
-    with steps.judged(context, tables, None) as opened:
+    with steps.judged(context, tables) as opened:
         with contextlib.suppress(Exception):  # before any was made, as by a footer that cannot be read: hour by hour it shows whose
             results = refresh_all(opened, [slot for found in slots.values() for slot in found], rebuild=rebuild)
         for key, wanted in slots.items():

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from dagster import AssetSelection, define_asset_job, in_process_executor
+from dagster import AssetCheckKey, AssetKey, AssetSelection, define_asset_job, in_process_executor
 
-from engagement_assets.raw import RAW_EVENTS
+from engagement_assets.raw import CHAINS_WHOLE, RAW_EVENTS
 from resources import tags
 
 HOURS_JOB, DAYS_JOB, AUDIT_JOB = "refresh_hours", "refresh_days", "audit_raw"
@@ -36,7 +36,7 @@ def audit_job() -> Any:
     """The job that a schedule runs: the checks of the raw log, nothing else."""
     return define_asset_job(
         AUDIT_JOB,
-        AssetSelection.checks_for_assets(RAW_EVENTS),
+        AssetSelection.checks(AssetCheckKey(AssetKey(RAW_EVENTS), CHAINS_WHOLE)),
         executor_def=in_process_executor,
         tags={tags.LANE: "maintenance"},
         description="Audit the chains of the raw log and of the archive, from footers alone.",

@@ -9,13 +9,13 @@ import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from dagster import AssetCheckEvaluation, AssetCheckSeverity, AssetExecutionContext, AssetKey, MetadataValue
-from dagster._core.events import DagsterEvent, DagsterEventType
+from dagster import AssetExecutionContext, AssetKey, MetadataValue
 
 from engagement.errors import PermanentError
 from engagement.tables.context import TableContext
 from engagement.tables.objects import Candidate, Held, Outcome
-from engagement_assets.partitions import hour_key, starts_of
+from engagement_assets import evaluations
+from engagement_assets.partitions import starts_of
 from quality import gates
 from resources import tags
 from resources.tables import Tables
@@ -52,49 +52,29 @@ def is_rebuild(context: AssetExecutionContext) -> bool:
 
 
 @contextlib.contextmanager
-def judged(context: AssetExecutionContext, tables: Tables, partition_key: str | None) -> Iterator[TableContext]:
-    """The tables with gates in force; results become check evaluations of the candidate's hour, else of `partition_key`."""
-
-    def judge(opened: TableContext, table: str, candidate: Candidate) -> None:
-        results = gates.judge(opened, table, candidate)
-        key = hour_key(candidate.hour) if candidate.hour else partition_key
-        for result in results:
-            record_check(context, result, key)
-        gates.require(results)
-
-    def judge_all(opened: TableContext, table: str, candidates: Sequence[Candidate]) -> list[Held | None]:
-        found = gates.judge_all(opened, table, candidates)
-        for candidate, results in zip(candidates, found, strict=True):
-            for result in results:
-                record_check(context, result, hour_key(candidate.hour) if candidate.hour else partition_key)
-        return [gates.verdict(results) for results in found]
-
+def judged(context: AssetExecutionContext, tables: Tables) -> Iterator[TableContext]:
+    """The tables with gates in force; results become check evaluations of each candidate's hour or day."""
     opened = tables.context
+    judges = gates.Gates(opened)
+
+    def judge(_: TableContext, table: str, candidate: Candidate) -> None:
+        (verdict,) = judge_all(opened, table, [candidate])
+        if verdict:
+            raise verdict
+
+    def judge_all(_: TableContext, table: str, candidates: Sequence[Candidate]) -> list[Held | None]:
+        verdicts = judges.judge_all(opened, table, candidates)
+        for _candidate, results in judges.take():
+            for result in results:
+                evaluations.record(context.instance, context.run, result, blocking=True)
+        return verdicts
+
     before = opened.judge, opened.judge_all
     opened.judge, opened.judge_all = judge, judge_all
     try:
         yield opened
     finally:
         opened.judge, opened.judge_all = before
-
-
-def record_check(context: AssetExecutionContext, result: gates.GateResult, partition_key: str | None) -> None:
-    """One gate's result as an evaluation under the run's own id, right over many partitions and runs (design §7)."""
-    evaluation = AssetCheckEvaluation(
-        asset_key=context.asset_key,
-        check_name=result.gate,
-        passed=result.passed,
-        severity=AssetCheckSeverity.ERROR,
-        metadata={"violations": MetadataValue.int(result.violations), "hint": MetadataValue.text(result.hint)},
-        blocking=True,
-        partition=partition_key,
-    )
-    event = DagsterEvent(
-        event_type_value=DagsterEventType.ASSET_CHECK_EVALUATION.value,
-        job_name=context.run.job_name,
-        event_specific_data=evaluation,
-    )
-    context.instance.report_dagster_event(event, run_id=context.run.run_id)
 
 
 def report(context: AssetExecutionContext, tables: Tables, partition_key: str, outcomes: Sequence[Outcome]) -> None:

@@ -1,140 +1,202 @@
-"""Gates: cheap structural checks of a candidate before its publication (design §7).
+"""Gates: the structural constraints of the suites, judged on the candidate of a unit before its publication (design §7).
 
-Each takes the rows of one unit as an Arrow table and what its footer will say. Only structural rules gate:
-keys, accounting, sums. A unit that fails keeps its last good object.
+The twin measures them over the candidate's rows and over what its footer will say. A unit that fails is not published: its
+candidate goes to quarantine, its last good object stays. A unit that passes leaves quarantine. What a person released passes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 from engagement.model import units
-from engagement.tables import engine
 from engagement.tables.context import TableContext
 from engagement.tables.objects import Candidate, Held
+from engagement.verdicts import quarantine
+from engagement.verdicts.result import Result, Severity, Status
+from quality import looking, samples, twin
+from quality.checking import PUBLIC_ROWS, suites_of
+from quality.constraints import Constraint, Suite
+from quality.measured import Measured, status
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-
-@dataclass(frozen=True, slots=True)
-class GateResult:
-    """What a gate measured: the number of violations (0 passes), and what to do about any."""
-
-    gate: str
-    violations: int
-    hint: str
-
-    @property
-    def passed(self) -> bool:
-        """Whether the unit may be published."""
-        return self.violations == 0
+FACTS = "facts"
+SHOWS = {units.EVENTS: ("events", "events"), units.SESSIONS: ("sessions", "sessions")}
+"""Table -> its view, and the asset whose gates judge it."""
+RELEASED = "released by hand"
 
 
-Check = Callable[[TableContext, "pa.Table", Mapping[str, Any]], int]
+@dataclass
+class Gates:
+    """The gates of one process over an open lake; `judge` and `judge_all` are what builders call (`TableContext.judge`)."""
+
+    context: TableContext
+    results: list[tuple[Candidate, list[Result]]] = field(default_factory=list)
+    """What was judged since somebody took it, in order."""
+    _held: set[str] | None = None
+
+    def judge(self, _context: TableContext, table: str, candidate: Candidate) -> None:
+        """Raises Held where the candidate is refused."""
+        (verdict,) = self.judge_all(_context, table, [candidate])
+        if verdict:
+            raise verdict
+
+    def judge_all(self, _context: TableContext, table: str, candidates: Sequence[Candidate]) -> list[Held | None]:
+        """For each candidate why it is refused, or None."""
+        found = [
+            self._settled(table, candidate, results)
+            for candidate, results in zip(candidates, judge_all(self.context, table, candidates), strict=True)
+        ]
+        self.results += zip(candidates, found, strict=True)
+        return [verdict(results) for results in found]
+
+    def take(self) -> list[tuple[Candidate, list[Result]]]:
+        """What was judged since the last time."""
+        found, self.results = self.results, []
+        return found
+
+    def _settled(self, table: str, candidate: Candidate, results: list[Result]) -> list[Result]:
+        """Into quarantine or out of it; results of a released unit are warnings."""
+        lake, failed = self.context.lake, {result.check: result.violations or 0 for result in results if _fails(result)}
+        key, _, _ = quarantine.place(table, candidate)
+        if failed:
+            release = quarantine.released(lake, key)
+            if release is None or not release.covers(quarantine.digest(candidate.facts), failed):
+                incident = quarantine.hold(lake, table, candidate, failed)
+                self._in_quarantine().add(key)
+                return [replace(result, message=_since(result, incident)) if _fails(result) else result for result in results]
+            results = [
+                replace(result, severity=Severity.WARNING, message=f"{result.message}, {RELEASED} {release.at:%Y-%m-%d %H:%M} UTC")
+                if _fails(result)
+                else result
+                for result in results
+            ]
+        if key in self._in_quarantine():
+            quarantine.heal(lake, [key])
+            self._in_quarantine().discard(key)
+        return results
+
+    def _in_quarantine(self) -> set[str]:
+        """Listed once: normally nothing is there, and each unit would ask."""
+        if self._held is None:
+            self._held = quarantine.keys(self.context.lake)
+        return self._held
 
 
-@dataclass(frozen=True, slots=True)
-class Gate:
-    """One check of one table; `count` returns the number of violations."""
-
-    name: str
-    table: str
-    count: Check
-    description: str
-    hint: str
-    of_footer: bool = False
-    """Whether it judges what the unit's footer says too; all others look at rows alone, which many units can give together."""
+def _since(result: Result, incident: quarantine.Incident) -> str:
+    return f"{result.message}; held since {incident.since:%Y-%m-%d %H:%M} UTC, judged {incident.times} times"
 
 
-def _repeated_events(context: TableContext, rows: pa.Table, _facts: Mapping[str, Any]) -> int:
-    context.con.register("candidate", rows)
-    # Hashes first: pairs of 64-bit numbers group many times faster than texts, and only doubles are looked at.
-    return int(engine.scalar(context.con, """
-        WITH doubtful AS (SELECT hash(event_id) AS h, event_time AS t FROM candidate GROUP BY ALL HAVING count(*) > 1)
-        SELECT count(*) FROM (
-            SELECT event_id FROM candidate AS c SEMI JOIN doubtful AS d ON d.h = hash(c.event_id) AND d.t = c.event_time
-            GROUP BY c.event_id, c.event_time HAVING count(*) > 1
-        )"""))  # fmt: skip
+def judge(context: TableContext, table: str, candidate: Candidate) -> list[Result]:
+    """Run a table's gates over a candidate; nothing is put anywhere."""
+    return judge_all(context, table, [candidate])[0]
 
 
-def _unaccounted_events(_context: TableContext, rows: pa.Table, facts: Mapping[str, Any]) -> int:
-    return abs(int(facts["rows_in"]) - int(rows.num_rows) - int(facts["duplicates"]))
-
-
-def _repeated_sessions(context: TableContext, rows: pa.Table, _facts: Mapping[str, Any]) -> int:
-    context.con.register("candidate", rows)
-    return int(engine.scalar(context.con, "SELECT count(*) - count(DISTINCT session_key) FROM candidate"))
-
-
-def _wrong_all_rows(context: TableContext, rows: pa.Table, facts: Mapping[str, Any]) -> int:
-    import pyarrow.compute as pc
-
-    context.con.register("candidate", rows)
-    # Rows of an older model stand only over all values of a dimension that is new.
-    present = facts.get("model", context.model.digest) == context.model.digest
-    words = {name: word for name, word in context.model.all_words.items() if present or pc.any(pc.not_equal(rows[name], word)).as_py()}
-    additive = context.model.additive
-    sums = ", ".join(f"sum({name}) AS {name}" for name in additive)
-    names = ", ".join(("hour", *words, *additive))
-    leaf = " AND ".join(f"{name} <> '{word}'" for name, word in words.items())
-    levels = ", ".join(f"coalesce({name}, '{word}') AS {name}" for name, word in words.items())
-    return int(engine.scalar(context.con, f"""
-        WITH leaves AS (SELECT * FROM candidate WHERE {leaf}),
-        added AS (SELECT hour, {levels}, {sums} FROM leaves GROUP BY hour, CUBE ({", ".join(words)}) HAVING count(*) > 0)
-        SELECT count(*) FROM (
-            (SELECT {names} FROM candidate EXCEPT ALL SELECT {names} FROM added)
-            UNION ALL (SELECT {names} FROM added EXCEPT ALL SELECT {names} FROM candidate)
-        )"""))  # fmt: skip
-
-
-GATES = (
-    Gate("no_repeated_events", units.EVENTS, _repeated_events, "No (event_id, event_time) stands twice (R6).",
-         "look at the copies with `engagement query`; rebuild the hour with `engagement backfill`"),
-    Gate("events_accounted_for", units.EVENTS, _unaccounted_events,
-         "Good rows that the raw footers count are events or dropped copies, none else (R11).",
-         "a raw object holds other rows than its footer says: compare them before you rebuild", of_footer=True),
-    Gate("no_repeated_sessions", units.SESSIONS, _repeated_sessions, "No session stands twice (R7).",
-         "rebuild the day with `engagement backfill`"),
-    Gate("all_rows_add_up", units.BIG_TABLE, _wrong_all_rows, "Additive metrics of every ALL row equal the sum of their parts (R8).",
-         "rebuild the day with `engagement backfill`"),
-)  # fmt: skip
-
-
-def judge(context: TableContext, table: str, candidate: Candidate) -> list[GateResult]:
-    """Run a table's gates over a candidate."""
-    return [
-        GateResult(gate.name, gate.count(context, candidate.table, candidate.facts), gate.hint) for gate in GATES if gate.table == table
-    ]
-
-
-def judge_all(context: TableContext, table: str, candidates: Sequence[Candidate]) -> list[list[GateResult]]:
+def judge_all(context: TableContext, table: str, candidates: Sequence[Candidate]) -> list[list[Result]]:
     """Run a table's gates over many candidates, a list of results for each.
 
-    Rows are looked at together: what stands once among all of them stands once in each, and only where something is
-    wrong is each looked at alone.
+    Their rows are looked at together: what holds in all of them holds in each, and only where something is wrong is each
+    looked at alone.
     """
     import pyarrow as pa
 
-    results: list[list[GateResult]] = [[] for _ in candidates]
-    rows = pa.concat_tables([candidate.table for candidate in candidates])
-    for gate in (gate for gate in GATES if gate.table == table):
-        clean = not gate.of_footer and gate.count(context, rows, candidates[0].facts) == 0
-        for candidate, found in zip(candidates, results, strict=True):
-            violations = 0 if clean else gate.count(context, candidate.table, candidate.facts)
-            found.append(GateResult(gate.name, violations, gate.hint))
-    return results
+    found: list[list[Result]] = [[] for _ in candidates]
+    together = pa.concat_tables([candidate.table for candidate in candidates])
+    for suite in gate_suites(context, table, by_hour=bool(candidates and candidates[0].hour)):
+        measured = _measured(context, table, suite, together, candidates)
+        clean = all(_clean(constraint, item) for constraint, item in zip(suite.constraints, measured, strict=True))
+        for candidate, results in zip(candidates, found, strict=True):
+            if clean or len(candidates) == 1:
+                alone = [replace(item, rows=candidate.table.num_rows) for item in measured] if clean else measured
+            else:
+                alone = _measured(context, table, suite, candidate.table, [candidate])
+            results.extend(_results(context, table, suite, candidate, alone))
+    return found
 
 
-def require(results: list[GateResult]) -> None:
+def gate_suites(context: TableContext, table: str, *, by_hour: bool = True) -> Iterator[Suite]:
+    """The suites of a table, with their gates alone; of the big table those of hour rows or of day rows."""
+    asset = SHOWS[table][1] if table in SHOWS else quarantine.HOURLY if by_hour else quarantine.DAILY
+    if table not in (*SHOWS, units.BIG_TABLE):
+        return
+    for suite in suites_of(context):
+        chosen = tuple(constraint for constraint in suite.constraints if constraint.gate)
+        if suite.asset == asset and chosen:
+            yield replace(suite, constraints=chosen)
+
+
+def require(results: Sequence[Result]) -> None:
     """Raises Held where a gate failed."""
     if held := verdict(results):
         raise held
 
 
-def verdict(results: list[GateResult]) -> Held | None:
+def verdict(results: Sequence[Result]) -> Held | None:
     """Why a unit is held, None where every gate passed."""
-    failed = [f"{result.gate} ({result.violations} violations)" for result in results if not result.passed]
+    failed = [
+        f"{result.check} ({result.violations} violations)" if result.violations else f"{result.check} ({result.message})"
+        for result in results
+        if _fails(result)
+    ]
     return Held(", ".join(failed)) if failed else None
+
+
+def _fails(result: Result) -> bool:
+    return result.is_error
+
+
+def _clean(constraint: Constraint, measured: Measured) -> bool:
+    return status(constraint, measured) in (Status.PASSED, Status.EMPTY)
+
+
+def _measured(context: TableContext, table: str, suite: Suite, rows: pa.Table, candidates: Sequence[Candidate]) -> list[Measured]:
+    _open(context, table, suite, rows, candidates)
+    return twin.measure(context.con, suite.rows, suite.constraints)
+
+
+def _open(context: TableContext, table: str, suite: Suite, rows: pa.Table, candidates: Sequence[Candidate]) -> None:
+    """The suite's views over the candidates: their rows, or what their footers will say."""
+    if FACTS in looking.named_in(suite.rows, suite.period):
+        held = [(item.table.num_rows, item.facts["rows_in"], item.facts["duplicates"], item.facts["rows_in"]) for item in candidates]
+        context.con.execute(f"CREATE OR REPLACE TEMP VIEW {FACTS} AS {looking.values(looking.COLUMNS_OF_FACTS, held)}")
+    else:
+        view = _view(table, candidates)
+        context.con.register("candidate_rows", rows)
+        context.con.execute(f"CREATE OR REPLACE TEMP VIEW {view} AS SELECT * FROM candidate_rows")
+
+
+def _results(context: TableContext, table: str, suite: Suite, candidate: Candidate, measured: Sequence[Measured]) -> list[Result]:
+    found, period = [], quarantine.place(table, candidate)[2]
+    for constraint, item in zip(suite.constraints, measured, strict=True):
+        state = status(constraint, item)
+        failed = state is Status.FAILED
+        sample = samples.sample(context.con, suite.rows, constraint, context.settings.hash_keys) if failed else ()
+        found.append(
+            Result(
+                suite.name, constraint.name, suite.asset, period, "gate", constraint.severity, state, item.value,
+                str(constraint.threshold), constraint.hint,
+                message=item.problem or f"{item.violations or 0:,} of {item.rows:,} rows",
+                rows=item.rows,
+                violations=item.violations,
+                sample=sample,
+                query=_query(context, table, suite, constraint, candidate) if failed else "",
+            )
+        )  # fmt: skip
+    return found
+
+
+def _view(table: str, candidates: Sequence[Candidate]) -> str:
+    """The view that shows a table's candidates."""
+    return SHOWS[table][0] if table in SHOWS else "hour_rows" if candidates[0].hour else "day_rows"
+
+
+def _query(context: TableContext, table: str, suite: Suite, constraint: Constraint, candidate: Candidate) -> str:
+    """How to see refused rows, with any DuckDB: they are not in the tables. Empty where no rows were refused."""
+    offending, view = twin.offending(constraint), _view(table, [candidate])
+    if offending is None or not looking.names(suite.rows, view):
+        return ""
+    file = context.lake.name(quarantine.place(table, candidate)[0])
+    return f"WITH {view} AS (SELECT * FROM read_parquet('{file}')) SELECT * FROM {suite.rows} WHERE {offending} LIMIT {PUBLIC_ROWS}"

@@ -59,7 +59,12 @@ def open_views(context: TableContext, period: Period, names: Iterable[str]) -> d
 
 def named_in(sql: Sql, kind: str) -> list[str]:
     """The views of an hour or a day that a suite's rows name."""
-    return [name for name in (DAY_VIEWS if kind == "day" else HOUR_VIEWS) if re.search(rf"\b{name}\b", sql)]
+    return [name for name in (DAY_VIEWS if kind == "day" else HOUR_VIEWS) if names(sql, name)]
+
+
+def names(sql: Sql, view: str) -> bool:
+    """Whether the SQL names the view."""
+    return re.search(rf"\b{view}\b", sql) is not None
 
 
 def raw_inputs(context: TableContext, period: Period) -> str:
@@ -125,7 +130,7 @@ def _log(context: TableContext, hour: datetime) -> View:
         rejects, erased = sum(source.rejects.values()), source.rejects.get("erased", 0)
         noticed = [source.noticed.get(name, 0) for name in ("late", "other_family", "other_key")]
         found.append((source.rows, source.rows - rejects, rejects - erased, erased, *noticed))
-    return View(_values(COLUMNS_OF_LOG, found))
+    return View(values(COLUMNS_OF_LOG, found))
 
 
 def _facts(context: TableContext, hour: datetime) -> View:
@@ -135,7 +140,7 @@ def _facts(context: TableContext, hour: datetime) -> View:
         facts = context.footers.of(context.lake.stat(units.slot_key(units.EVENTS, slot)))
         if facts or good.get(slot):
             found.append((*(int(facts.get(name, 0)) for name in ("rows", "rows_in", "duplicates")), good.get(slot, 0)))
-    return View(_values(COLUMNS_OF_FACTS, found))
+    return View(values(COLUMNS_OF_FACTS, found))
 
 
 def _of_hour(table: str, extra: str = "") -> Callable[[TableContext, datetime], View]:
@@ -225,7 +230,7 @@ def _owner(context: TableContext, client_id: str) -> Sql:
     return f"user_id || chr(31) || coalesce({client_id}, '')" if context.format.session_mode == "client" else "user_id"
 
 
-def _values(names: Sequence[str], rows: Sequence[Sequence[int]]) -> Sql:
+def values(names: Sequence[str], rows: Sequence[Sequence[int]]) -> Sql:
     """Rows of whole numbers as a SELECT; typed and empty where there are none."""
     columns = ", ".join(f"CAST({name} AS BIGINT) AS {name}" for name in names)
     values = ", ".join(f"({', '.join(str(int(value)) for value in row)})" for row in rows or [[0] * len(names)])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import date, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -78,7 +79,7 @@ def refresh_day(context: TableContext, day: date, *, rebuild: bool = False) -> O
             return None
         require_one_model(context, inputs)
         candidate = _of_day(context, inputs)
-        context.judge(context, units.BIG_TABLE, candidate)
+        context.judge(context, units.BIG_TABLE, replace(candidate, unit=units.day_key(day)))
         return Candidate(candidate.table, {"inputs": inputs, **{name: fact for name, fact in candidate.facts.items() if name != "offsets"}})
 
     return publish(context.lake, units.day_key(day), build)
@@ -110,7 +111,10 @@ def _candidates(context: TableContext, inputs: Mapping[datetime, Iterable[str]])
     facts = {hour: _facts(context, keys) for hour, keys in inputs.items()}
     rows = slices.cut(_rows(context, [key for keys in inputs.values() for key in keys], "hour"), "hour") if inputs else {}
     tables = {hour: context.typed(rows.get(hour.hour), units.BIG_TABLE) for hour in inputs}
-    return {hour: Candidate(table, facts[hour] | _rare(table, context.model), hour) for hour, table in tables.items()}
+    return {
+        hour: Candidate(table, facts[hour] | _rare(table, context.model), hour, units.hours_key(hour.date()))
+        for hour, table in tables.items()
+    }
 
 
 def _of_day(context: TableContext, inputs: Iterable[str]) -> Candidate:

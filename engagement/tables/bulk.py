@@ -119,7 +119,7 @@ def _accepted(
     context: TableContext, table: str, candidates: Mapping[datetime, Candidate], results: Results
 ) -> list[tuple[datetime, Candidate]]:
     """The candidates that the gates let pass; the others get their result here."""
-    asked = [replace(candidate, hour=units.floor_hour(slot)) for slot, candidate in candidates.items()]
+    asked = [replace(candidate, hour=units.floor_hour(slot), unit=units.slot_key(table, slot)) for slot, candidate in candidates.items()]
     accepted = []
     for (slot, candidate), verdict in zip(candidates.items(), context.verdicts(table, asked), strict=True):
         if verdict is None:

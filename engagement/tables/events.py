@@ -47,12 +47,13 @@ class _Input:
 
 def refresh(context: TableContext, slot: datetime, *, rebuild: bool = False) -> Outcome:
     """Bring one slot of events up to all raw rows of it; raises as `objects.publish`."""
+    key = units.slot_key(units.EVENTS, slot)
     looks = itertools.count()  # what a look at what is recent did not see, the next one must
 
     def build(old: Entry | None) -> Candidate | None:
         candidate = arrivals.looking_again(lambda: made(old))
         if candidate is not None:
-            context.judge(context, units.EVENTS, replace(candidate, hour=units.floor_hour(slot)))
+            context.judge(context, units.EVENTS, replace(candidate, hour=units.floor_hour(slot), unit=key))
         return candidate
 
     def made(old: Entry | None) -> Candidate | None:
@@ -60,7 +61,7 @@ def refresh(context: TableContext, slot: datetime, *, rebuild: bool = False) -> 
         found = _input(context, slot, old, context.index.touching(slot), rebuild=rebuild)
         return _candidates(context, {slot: found})[slot] if found else None
 
-    return publish(context.lake, units.slot_key(units.EVENTS, slot), build)
+    return publish(context.lake, key, build)
 
 
 def refresh_all(context: TableContext, slots: Sequence[datetime], *, rebuild: bool = False) -> bulk.Results:

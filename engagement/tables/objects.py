@@ -33,12 +33,14 @@ ATTEMPTS = 5
 class Candidate:
     """Rows of one unit before publication, with the facts its footer will hold (JSON values).
 
-    `hour` tells the hour where one object holds several (the hour rows of a day).
+    `hour` tells the hour where one object holds several (the hour rows of a day), `unit` the key of the object that it is for;
+    gates need both, publication neither.
     """
 
     table: pa.Table
     facts: dict[str, Any]
     hour: datetime | None = None
+    unit: str = ""
 
 
 @dataclass(frozen=True, slots=True)

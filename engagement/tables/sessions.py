@@ -45,6 +45,7 @@ def named(fragments: Mapping[str, Any], model: str | None) -> list[str]:
 
 def refresh(context: TableContext, slot: datetime, *, rebuild: bool = False) -> Outcome:
     """Bring one slot of sessions up to the fragments in its reach; raises as `objects.publish`."""
+    key = units.slot_key(units.SESSIONS, slot)
 
     def build(old: Entry | None) -> Candidate | None:
         reach = _Reach(context, slot)
@@ -53,10 +54,10 @@ def refresh(context: TableContext, slot: datetime, *, rebuild: bool = False) -> 
         rows = _stitched(context, [slot], reach.entries, [reach.of(slot)])
         candidate = reach.candidate(slot, old, rows)
         if candidate:
-            context.judge(context, units.SESSIONS, replace(candidate, hour=units.floor_hour(slot)))
+            context.judge(context, units.SESSIONS, replace(candidate, hour=units.floor_hour(slot), unit=key))
         return candidate
 
-    return publish(context.lake, units.slot_key(units.SESSIONS, slot), build)
+    return publish(context.lake, key, build)
 
 
 def refresh_all(context: TableContext, slots: Sequence[datetime], *, rebuild: bool = False) -> bulk.Results:

@@ -40,7 +40,7 @@ def measure(session: SparkSession, rows: DataFrame, constraints: list[Constraint
     return measured, _metrics(session, found)
 
 
-def analyzer(constraint: Constraint) -> Any:
+def analyzer(constraint: Constraint) -> Any:  # noqa: PLR0911 - one line a kind
     """The analyzer of a constraint's number."""
     from pydeequ import analyzers
 
