@@ -26,7 +26,7 @@ def sql(table: str) -> None:
     from engagement.model import declared, schemas
     from engagement.tables import engine
 
-    folders = {name: folder for folder, name in schemas.NAMES.items()}
+    folders = {name: folder for folder, name in schemas.NAMES.items() if folder in engine.FILES}
     if table not in folders:
         raise UsageError(f"sql {table}: no such table; they are {', '.join(folders)}")
     print(engine.sql(engine.FILES[folders[table]], declared.load(settings_module.load())), end="")

@@ -30,7 +30,8 @@ DUCKDB_TYPES = {
 
 NAMES = {
     units.EVENTS: "events", units.FRAGMENTS: "session_fragments", units.ACTIVITY: "user_activity", units.SESSIONS: "sessions",
-    units.BIG_TABLE: "daily_aggregates_with_dimensions",
+    units.BIG_TABLE: "daily_aggregates_with_dimensions", units.QUALITY_RESULTS: "quality_results",
+    units.QUALITY_METRICS: "quality_metrics",
 }  # fmt: skip
 """Folder of a table -> its name."""
 
@@ -40,10 +41,15 @@ DESCRIPTIONS = {
     units.ACTIVITY: "One row a user, dimensions and slot, with counts: what distinct counts are made from",
     units.SESSIONS: "One row a session: fragments of one owner joined wherever the gap is small enough; by the hour of its start",
     units.BIG_TABLE: "One row a UTC hour, or UTC day (hour is null), and subset of the dimensions; distinct counts never add up over rows",
+    units.QUALITY_RESULTS: "One row a check, period and judgement: what was measured, what was wanted, what became of it",
+    units.QUALITY_METRICS: "One row a number that was measured of a period: Deequ's metrics and the profile of each column",
 }
 """Folder of a table -> its grain and meaning, for catalogs."""
 
-PATH_KEYS = {table: ("year", "month", "day") if table == units.BIG_TABLE else ("year", "month", "day", "hour") for table in NAMES}
+BY_DAY = (units.BIG_TABLE, units.QUALITY_RESULTS, units.QUALITY_METRICS)
+"""Tables of which an object holds a whole day."""
+
+PATH_KEYS = {table: ("year", "month", "day") if table in BY_DAY else ("year", "month", "day", "hour") for table in NAMES}
 """Integers in the path of each object, UTC."""
 
 KEY_COMMENTS = {name: f"UTC {name}, of the path" for name in ("year", "month", "day", "hour")}
@@ -134,6 +140,48 @@ def big_table_columns(model: Model) -> dict[str, Column]:
     return {"hour": Column("int32", "UTC hour 0 to 23; null on day rows"), **levels, **metrics}
 
 
+def result_columns(_model: Model) -> dict[str, Column]:
+    """`quality_results`, one row a check, period and judgement."""
+    return {
+        **_measured_of(),
+        "check_name": Column("text", "the constraint, the metric that is out of line, or what drifted"),
+        "severity": Column("text", "error or warning"),
+        "status": Column("text", "passed, failed, empty (no row to look at) or broken (could not be judged)"),
+        "value": Column("double", "what was measured; null where nothing was"),
+        "threshold": Column("text", "what was wanted of the value"),
+        "message": Column("text", "what was found, in one line"),
+        "hint": Column("text", "what to do about a failure"),
+        "rows_seen": Column("int64", "rows that were looked at"),
+        "violations": Column("int64", "rows that broke the constraint; null where rows cannot be told apart"),
+        "sample": Column("text", "JSON: a few offending rows, persons pseudonymized"),
+        "query": Column("text", "a SELECT that shows the offending rows; empty where none can"),
+    }
+
+
+def metric_columns(_model: Model) -> dict[str, Column]:
+    """`quality_metrics`, one row a measured number."""
+    return {
+        **_measured_of(),
+        "entity": Column("text", "Dataset, Column or Multicolumn"),
+        "instance": Column("text", "column or columns; * for all rows"),
+        "metric": Column("text", "what was measured, such as Completeness, Size or ApproxCountDistinct"),
+        "value": Column("double", "the number; null for a text"),
+        "text": Column("text", "what is no number, such as top values as JSON"),
+    }
+
+
+def _measured_of() -> dict[str, Column]:
+    return {
+        "suite": Column("text", "suite that was judged"),
+        "asset": Column("text", "Dagster asset whose partition it is of"),
+        "period_kind": Column("text", "hour or day"),
+        "period_start": Column("instant", "start of that UTC hour or day"),
+        "engine": Column("text", "deequ, duckdb, anomaly, drift or profile"),
+        "inputs": Column("text", "digest of the versions of the objects that were judged"),
+        "measured_at": Column("instant", "when"),
+    }
+
+
 def _facts(model: Model) -> dict[str, Column]:
     return {name: Column("int64", item.comment, item.built_in) for name, item in model.facts.items()}
 
@@ -148,6 +196,8 @@ _TABLES = {
     units.ACTIVITY: activity_columns,
     units.SESSIONS: session_columns,
     units.BIG_TABLE: big_table_columns,
+    units.QUALITY_RESULTS: result_columns,
+    units.QUALITY_METRICS: metric_columns,
 }
 
 

@@ -15,6 +15,8 @@ FRAGMENTS = "processed/session_fragments"
 ACTIVITY = "processed/user_activity"
 SESSIONS = "processed/sessions"
 BIG_TABLE = "aggregated/daily_aggregates_with_dimensions"
+QUALITY_RESULTS = "metrics/quality_results"
+QUALITY_METRICS = "metrics/quality_metrics"
 
 
 def floor_hour(instant: datetime) -> datetime:

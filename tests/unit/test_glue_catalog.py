@@ -16,6 +16,7 @@ from engagement.catalog.plan import CannotReconcile
 from engagement.errors import PermanentError
 from engagement.lake import open_lake
 from engagement.model import schemas, units
+from engagement.verdicts import records
 
 HOUR = datetime(2026, 1, 9, 8, tzinfo=UTC)
 TABLES = sorted(schemas.NAMES.values())
@@ -40,8 +41,10 @@ class World:
 
     def put(self, *hours):
         """The objects of these hours and their days; returns their keys."""
-        keys = [units.slot_key(table, hour) for hour in hours for table in schemas.NAMES if table != units.BIG_TABLE]
-        keys += [units.hours_key(day) for day in {hour.date() for hour in hours}]
+        keys = [units.slot_key(table, hour) for hour in hours for table in schemas.NAMES if table not in schemas.BY_DAY]
+        days = {hour.date() for hour in hours}
+        keys += [units.hours_key(day) for day in days]
+        keys += [records.key_of(table, day) for table in (units.QUALITY_RESULTS, units.QUALITY_METRICS) for day in days]
         for key in keys:
             if self.lake.stat(key) is None:
                 self.lake.put_new(key, b"rows")
@@ -76,7 +79,7 @@ def world(tmp_path, monkeypatch):
 def test_a_new_database_gets_every_table_and_partition_with_types_and_comments(world):
     report = world.refresh(world.put(HOUR))
     assert report.tables_written == [table["Name"] for table in upkeep.tables(world.settings, world.lake).values()]
-    assert report.partitions_added == 5
+    assert report.partitions_added == 7
     assert world.clients == 1
     assert sorted(world.glue.tables) == TABLES
     assert world.partitions() == [("2026", "01", "09", "08")]
@@ -115,7 +118,7 @@ def test_where_the_note_is_lost_nothing_is_listed_and_what_is_there_already_is_a
     world.other_state()
     world.glue.calls.clear()
     world.refresh(keys)
-    assert world.glue.calls == {"get_table": 5, "batch_create_partition": 5}
+    assert world.glue.calls == {"get_table": 7, "batch_create_partition": 7}
     world.assert_in_step()
 
 
@@ -128,7 +131,7 @@ def test_a_year_of_hours_is_added_listed_and_removed_within_the_limits(world):
     assert world.glue.calls == {"batch_create_partition": 87}
     world.glue.calls.clear()
     assert world.mend().partitions_removed == 8640, "none of them lies in the lake"
-    assert world.glue.calls == {"get_table": 5, "get_partitions": 9 + 4, "batch_delete_partition": 346}
+    assert world.glue.calls == {"get_table": 7, "get_partitions": 9 + 6, "batch_delete_partition": 346}
     assert world.partitions() == []
 
 
@@ -137,7 +140,7 @@ def test_throttling_is_waited_out_and_a_try_that_failed_is_counted(world):
     world.refresh([])
     world.glue.trouble = [refused("ThrottlingException"), refused("InternalServiceException", status=500), refused("Whatever", status=503)]
     report = world.refresh(keys)
-    assert report.partitions_added == 5
+    assert report.partitions_added == 7
     assert report.calls == {"batch_create_partition": 8}
     assert world.pauses == [0, 1, 2]
 
@@ -297,7 +300,7 @@ def test_whether_a_folder_is_empty_is_looked_at_again_before_its_partition_goes(
 def test_a_dry_run_tells_all_and_changes_nothing(world):
     world.put(HOUR)
     told = catalog.mend(world.settings, world.lake, dry_run=True)
-    assert (len(told.tables_written), told.partitions_added, world.glue.tables) == (5, 5, None)
+    assert (len(told.tables_written), told.partitions_added, world.glue.tables) == (7, 7, None)
     world.refresh(world.put(HOUR, HOUR + units.HOUR))
     edited(world)["Description"] = "hello"
     world.lake.delete(units.slot_key(units.EVENTS, HOUR))
@@ -330,7 +333,7 @@ def test_a_new_column_reaches_the_table_and_its_partitions_at_the_next_run(world
     world.glue.calls.clear()
     report = world.refresh(keys[:1])
     assert report.tables_written == ["events"]
-    assert world.glue.calls == {"get_table": 5, "update_table": 1, "get_partitions": 1, "batch_update_partition": 1}
+    assert world.glue.calls == {"get_table": 7, "update_table": 1, "get_partitions": 1, "batch_update_partition": 1}
     world.assert_in_step()
     assert not world.refresh(keys).calls
 
