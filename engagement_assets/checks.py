@@ -5,20 +5,29 @@ On demand the DuckDB twin judges: Spark is not started for one click. All constr
 together; of a range each partition gets a result of its own.
 """
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
+from datetime import UTC, datetime
 from itertools import groupby
 from typing import Any
 
 from dagster import AssetCheckExecutionContext, AssetCheckResult, AssetChecksDefinition, AssetCheckSpec, AssetKey, multi_asset_check
 
 from engagement.model.model import Model
+from engagement.tables.context import TableContext
 from engagement.verdicts.result import Period, Result, Status
 from engagement_assets import evaluations
 from engagement_assets.partitions import Partitions, parse_days, parse_hours
-from quality import checking
+from quality import anomalies, checking, drift
 from quality.constraints import Suite
 from quality.suites import suites
 from resources.tables import Tables
+
+LOOKS = {
+    ("events", drift.CHECK): "Fields, types, event types and app versions are those that are known.",
+    ("daily_engagement", drift.CHECK): "No field that came regularly stayed away all day.",
+    ("hourly_engagement", anomalies.CHECK): "The hour's numbers are in line with the same hour of earlier weeks.",
+}
+"""Asset and name of what is told by more than one period's rows -> what is so when it passes."""
 
 
 def checks(partitions: Partitions, model: Model | None = None) -> list[AssetChecksDefinition]:
@@ -38,6 +47,7 @@ def _checks(asset: str, found: tuple[Suite, ...], partitions: Partitions) -> Ass
         for suite in found
         for constraint in suite.constraints
     ]  # fmt: skip
+    specs += [AssetCheckSpec(name, asset=asset, description=text, partitions_def=cut) for (of, name), text in LOOKS.items() if of == asset]
 
     @multi_asset_check(name=f"{asset}_checks", specs=specs, can_subset=True)
     def check(context: AssetCheckExecutionContext, tables: Tables) -> Iterator[AssetCheckResult]:
@@ -46,7 +56,10 @@ def _checks(asset: str, found: tuple[Suite, ...], partitions: Partitions) -> Ass
         periods = [Period.of_day(day) for day in parse_days(keys)] if daily else [Period(hour) for hour in parse_hours(keys)]
         chosen = [suite for suite in checking.suites_of(tables.context) if suite.asset == asset]
         worst: dict[str, Result] = {}
-        for result in checking.check(tables.context, periods, engine="duckdb", suites=chosen):
+        for result in (
+            *checking.check(tables.context, periods, engine="duckdb", suites=chosen),
+            *_looks(tables.context, asset, wanted, periods),
+        ):
             if result.check in wanted:
                 if len(periods) > 1:
                     evaluations.record(context.instance, context.run, result)
@@ -63,6 +76,14 @@ def _checks(asset: str, found: tuple[Suite, ...], partitions: Partitions) -> Ass
             )  # fmt: skip
 
     return check
+
+
+def _looks(context: TableContext, asset: str, wanted: Collection[str], periods: Sequence[Period]) -> list[Result]:
+    now = datetime.now(UTC)
+    found = drift.look(context, periods, now) if (asset, drift.CHECK) in LOOKS and drift.CHECK in wanted else []
+    if (asset, anomalies.CHECK) in LOOKS and anomalies.CHECK in wanted:
+        found += anomalies.judge(context, periods, now, history_too=True)
+    return found
 
 
 def _rank(result: Result) -> int:

@@ -8,24 +8,38 @@ from dagster import Definitions, definitions, in_process_executor
 
 from engagement.lake import open_lake
 from engagement.model import declared
-from engagement_assets import archive, catalog, checks, engagement, events, jobs, maintenance, partitions, raw, schedules, sessions
+from engagement_assets import (
+    archive,
+    catalog,
+    checks,
+    engagement,
+    events,
+    jobs,
+    maintenance,
+    partitions,
+    quality,
+    raw,
+    schedules,
+    sessions,
+)
 from engagement_assets.common import with_columns
 from resources.tables import Tables
 from sensors.arrivals import arrivals_sensor
+from sensors.settled import settled_sensor
 
 
 def build_definitions(history_start: date, tables: Tables) -> Definitions:
     """Fresh definitions for a lake whose history starts on this day."""
     cut = partitions.build(history_start)
-    refresh_jobs, audit_job, maintain_job = jobs.jobs(), jobs.audit_job(), maintenance.maintain_job()
+    refresh_jobs, audit_job, maintain_job, check_job = jobs.jobs(), jobs.audit_job(), maintenance.maintain_job(), quality.check_job()
     model = declared.load(tables.settings())
     table_assets = [*events.assets(cut), *sessions.assets(cut), *engagement.assets(cut)]
     return Definitions(
         assets=[*raw.specs(cut), *archive.specs(cut), *(with_columns(asset, model) for asset in table_assets), *catalog.assets()],
         asset_checks=[*raw.checks(), *checks.checks(cut, model)],
-        jobs=[*refresh_jobs, audit_job, maintain_job],
+        jobs=[*refresh_jobs, audit_job, maintain_job, check_job],
         schedules=[*schedules.schedules(audit_job), maintenance.schedule(maintain_job)],
-        sensors=[arrivals_sensor(refresh_jobs)],
+        sensors=[arrivals_sensor(refresh_jobs), settled_sensor(check_job)],
         resources={"tables": tables},
         executor=in_process_executor,
     )

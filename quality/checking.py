@@ -18,15 +18,19 @@ from typing import Literal
 from engagement.errors import EngagementError
 from engagement.tables import arrivals
 from engagement.tables.context import TableContext
+from engagement.verdicts.records import Metric
 from engagement.verdicts.result import Period, Result, Severity, Status
 from quality import looking, samples, twin
 from quality import suites as declared
 from quality.constraints import Constraint, Kind, Suite
+from quality.deequ import DeequMetric
 from quality.measured import Measured, status
 
 Engine = Literal["all", "deequ", "duckdb", "gates"]
 Tell = Callable[[str], None]
+Keep = Callable[[Sequence[Metric]], None]
 PUBLIC_ROWS = 20
+SHARES = (Kind.COMPLETENESS, Kind.UNIQUENESS, Kind.COMPLIANCE, Kind.PATTERN)
 DEEQU_RAN = "deequ_ran"
 """Check of the result that says that Deequ could not judge."""
 
@@ -50,15 +54,29 @@ def check(
     `all`: Deequ, and where it cannot run the twin, beside one broken result that says why. `deequ`: Deequ alone. `duckdb`: the
     twin alone. `gates`: what judges candidates too, by the twin. A period without rows gives `empty` results.
     """
+    wanted = suites or suites_of(context)
+    yield from check_pairs(context, [(period, suite) for period in periods for suite in wanted], engine=engine, tell=tell)
+
+
+def check_pairs(
+    context: TableContext,
+    pairs: Sequence[tuple[Period, Suite]],
+    *,
+    engine: Engine = "all",
+    tell: Tell | None = None,
+    keep: Keep | None = None,
+) -> Iterator[Result]:
+    """The same for these suites of these periods; a suite of days is left out of an hour. `keep` gets all that Deequ measured."""
     context.index.sync()
-    wanted = _wanted(suites or suites_of(context), engine)
-    asked = [(period, suite) for period in periods for suite in wanted if suite.period == period.kind]
+    asked = [(period, chosen) for period, suite in pairs if suite.period == period.kind for chosen in _wanted([suite], engine)]
+    if not asked:
+        return
     if engine in ("duckdb", "gates"):
         for period, suite in asked:
             _say(tell, f"{suite.name} {period.key}")
             yield from _looked(context, period, suite, "gate" if engine == "gates" else "duckdb")
         return
-    yield from _by_deequ(context, asked, fall_back=engine == "all", tell=tell)
+    yield from _by_deequ(context, asked, fall_back=engine == "all", tell=tell, keep=keep)
 
 
 def _wanted(suites: Sequence[Suite], engine: Engine) -> list[Suite]:
@@ -76,7 +94,9 @@ def _looked(context: TableContext, period: Period, suite: Suite, engine: str) ->
         return [_broken(suite, constraint, period, engine, error) for constraint in suite.constraints]
 
 
-def _by_deequ(context: TableContext, asked: Sequence[tuple[Period, Suite]], *, fall_back: bool, tell: Tell | None) -> Iterator[Result]:
+def _by_deequ(
+    context: TableContext, asked: Sequence[tuple[Period, Suite]], *, fall_back: bool, tell: Tell | None, keep: Keep | None
+) -> Iterator[Result]:
     from quality import deequ
 
     parent = context.settings.state_dir / "cache"
@@ -110,6 +130,8 @@ def _by_deequ(context: TableContext, asked: Sequence[tuple[Period, Suite]], *, f
             elif answer is None:
                 yield from look.empty("deequ")
             elif not answer.problem:
+                if keep:
+                    keep(look.metrics(answer.metrics))
                 yield from look.by_deequ(answer.results)
             elif fall_back:
                 yield from _looked(context, look.period, look.suite, "duckdb")
@@ -139,6 +161,14 @@ class _Look:
         con.execute(f"CREATE OR REPLACE TEMP VIEW judged_rows AS SELECT * FROM read_parquet('{self.file}')")
         views = looking.views(self.context, self.period, looking.named_in(self.suite.rows, self.period.kind))
         return self._results(found, "deequ", views, rows="judged_rows")
+
+    def metrics(self, found: Sequence[DeequMetric]) -> list[Metric]:
+        """What Deequ measured, for the repository."""
+        suite, period = self.suite, self.period
+        return [
+            Metric(suite.name, suite.asset, period, "deequ", item.entity, item.instance, item.name, item.value, inputs=self.inputs)
+            for item in found
+        ]
 
     def empty(self, engine: str) -> list[Result]:
         """Of a period without a row."""
@@ -197,8 +227,10 @@ def _message(constraint: Constraint, found: Measured, violations: int | None) ->
         return "no row to look at"
     if constraint.kind is Kind.SIZE:
         return f"{found.rows:,} rows"
-    if violations is not None:
+    if violations:
         return f"{violations:,} of {found.rows:,} rows"
+    if violations == 0 or constraint.kind in SHARES:
+        return f"{found.rows:,} rows"
     return f"{found.value:g}"
 
 

@@ -178,7 +178,7 @@ def _results(context: TableContext, table: str, suite: Suite, candidate: Candida
             Result(
                 suite.name, constraint.name, suite.asset, period, "gate", constraint.severity, state, item.value,
                 str(constraint.threshold), constraint.hint,
-                message=item.problem or f"{item.violations or 0:,} of {item.rows:,} rows",
+                message=item.problem or (f"{item.violations:,} of {item.rows:,} rows" if item.violations else f"{item.rows:,} rows"),
                 rows=item.rows,
                 violations=item.violations,
                 sample=sample,

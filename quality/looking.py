@@ -67,29 +67,38 @@ def names(sql: Sql, view: str) -> bool:
     return re.search(rf"\b{view}\b", sql) is not None
 
 
-def raw_inputs(context: TableContext, period: Period) -> str:
-    """Digest of what came in an hour: the same whether it is archived or not. Empty where nothing came."""
+def raw_inputs(context: TableContext, period: Period, sources: Iterable[Source] | None = None) -> str:
+    """Digest of what came in an hour: the same whether it is archived or not. Empty where nothing came.
+
+    Who asks for many hours gives the index's `sources`, which are read anew otherwise.
+    """
     counts: dict[str, list[int]] = {}
-    for source in _received_in(context, period.start):
+    for source in sources if sources is not None else context.index.sources():
+        if not _came_in(source, period.start):
+            continue
         held = counts.setdefault(source.chain.label, [0, 0])
         held[0] += source.rows
         held[1] += sum(source.rejects.values())
     return _digest(counts)
 
 
-def table_inputs(context: TableContext, period: Period) -> str:
-    """Digest of the versions of a period's own objects, from listings and footers alone. Empty where there is none."""
+def table_inputs(context: TableContext, period: Period, stat: Callable[[str], Entry | None] | None = None) -> str:
+    """Digest of the versions of a period's own objects, from footers alone. Empty where there is none.
+
+    `stat` asks a listing; the lake where none is given.
+    """
+    stat = stat or context.lake.stat
     if period.kind == "day":
-        entry = context.lake.stat(units.day_key(period.start.date()))
-        hours = context.footers.of(context.lake.stat(units.hours_key(period.start.date()))).get("hours", {})
+        entry = stat(units.day_key(period.start.date()))
+        hours = context.footers.of(stat(units.hours_key(period.start.date()))).get("hours", {})
         return _digest({"day": entry and entry.version, "hours": _of_hours(hours)} if entry else {})
     versions = {
         entry.key: entry.version
         for table in (units.EVENTS, units.FRAGMENTS, units.ACTIVITY, units.SESSIONS)
-        for entry in _slots(context, table, period.start)
+        for entry in _slots(context, table, period.start, stat)
     }
     # The object of hour rows holds a whole day: it is another version whenever any of its hours is.
-    made = context.footers.of(context.lake.stat(units.hours_key(period.start.date()))).get("hours", {}).get(period.start.isoformat())
+    made = context.footers.of(stat(units.hours_key(period.start.date()))).get("hours", {}).get(period.start.isoformat())
     return _digest({"objects": versions, "rows": made} if versions or made else {})
 
 
@@ -108,12 +117,12 @@ def _digest(found: Mapping[str, Any]) -> str:
 
 def _received_in(context: TableContext, hour: datetime) -> list[Source]:
     """Sources with records that came in the hour."""
-    return [
-        source
-        for source in context.index.sources()
-        if source.first_received_at and source.last_received_at
-        and source.first_received_at < hour + units.HOUR and source.last_received_at >= hour
-    ]  # fmt: skip
+    return [source for source in context.index.sources() if _came_in(source, hour)]
+
+
+def _came_in(source: Source, hour: datetime) -> bool:
+    first, last = source.first_received_at, source.last_received_at
+    return first is not None and last is not None and first < hour + units.HOUR and last >= hour
 
 
 def _raw(context: TableContext, hour: datetime) -> View:
@@ -212,9 +221,10 @@ _DAY: Mapping[str, Maker] = {
 }
 
 
-def _slots(context: TableContext, table: str, hour: datetime) -> list[Entry]:
+def _slots(context: TableContext, table: str, hour: datetime, stat: Callable[[str], Entry | None] | None = None) -> list[Entry]:
+    stat = stat or context.lake.stat
     keys = (units.slot_key(table, slot) for slot in units.slots_of(hour, context.format.slot_minutes))
-    return [entry for key in keys if (entry := context.lake.stat(key))]
+    return [entry for key in keys if (entry := stat(key))]
 
 
 def _of_days(context: TableContext, table: str, start: datetime, end: datetime) -> list[Entry]:

@@ -1,7 +1,7 @@
 """Names of run tags that sensors set and assets read. What each value means stands beside its name."""
 
 LANE = "engagement/lane"
-"""live, late, day, backfill or maintenance: at most one run a lane (dagster.yaml)."""
+"""live, late, day, backfill, maintenance or quality: at most one run a lane (dagster.yaml)."""
 
 UNITS = "engagement/units"
 """`hours/FIRST/LAST` or `days/FIRST/LAST`, ISO instants, both included: what a run was asked for."""

@@ -27,6 +27,8 @@ COMMANDS = {
     "sql": "engagement.cli.model:sql",
     "catalog": "engagement.cli.catalog:app",
     "maintain": "engagement.cli.maintain:maintain",
+    "check": "engagement.cli.check:check",
+    "anomalies": "engagement.cli.anomalies:app",
     "status": "engagement.cli.tables:status",
     "dead-letters": "engagement.cli.dead_letters:app",
     "export": "engagement.cli.export:export",
