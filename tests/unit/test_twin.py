@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import duckdb
 import pytest
 from hypothesis import given
@@ -14,7 +16,10 @@ from quality.constraints import Constraint, Kind, Threshold
 ROWS = "(VALUES (1, 'a', NULL), (1, 'a', 'x'), (2, NULL, 'y'), (NULL, NULL, NULL)) AS t(n, s, z)"
 
 
-def constraint(kind, columns="", predicate="", where="", threshold=Threshold(1, 1), name="c"):
+EVERY = Threshold(1, 1)
+
+
+def constraint(kind, columns="", predicate="", where="", threshold=EVERY, name="c"):
     return Constraint(name, kind, Severity.ERROR, "", "", tuple(columns.split()), predicate, threshold, where)
 
 
@@ -50,10 +55,7 @@ def test_a_number_is(name, con):
 
 
 def test_all_constraints_of_rows_are_measured_together_in_their_order(con):
-    asked = [
-        constraint(*(item.kind, " ".join(item.columns), item.predicate, item.where, item.threshold), name=name)
-        for name, (item, *_) in CASES.items()
-    ]
+    asked = [replace(item, name=name) for name, (item, *_) in CASES.items()]
     assert [found.name for found in twin.measure(con, ROWS, asked)] == list(CASES)
     assert [found.value for found in twin.measure(con, ROWS, asked)] == [value for _, value, *_ in CASES.values()]
 
