@@ -17,7 +17,7 @@ import pandas as pd
 import streamlit as st
 
 from engagement import settings as settings_module
-from engagement.dashboard import data, freshness
+from engagement.dashboard import data, freshness, pages
 from engagement.dashboard.data import Numbers, Snapshot
 from engagement.dashboard.freshness import Status
 from engagement.errors import EngagementError
@@ -105,7 +105,7 @@ TILES: dict[str, tuple[str, Callable[[float | None], str], str]] = {
 
 
 def main() -> None:
-    """Draw the page once and leave the fragment running."""
+    """Draw the page that is asked for."""
     st.set_page_config(page_title="App engagement", page_icon="📱", layout="wide", initial_sidebar_state=240)
     st.html(STYLE)
     try:
@@ -114,6 +114,17 @@ def main() -> None:
         _head(freshness.failed(error), datetime.now(UTC))
         _trouble(freshness.failed(error))
         return
+    st.navigation(
+        [
+            st.Page(partial(_engagement, settings), title="Engagement", url_path="engagement", default=True),
+            st.Page(partial(pages.quality, settings), title="Quality", url_path="quality"),
+            st.Page(partial(pages.profile, settings), title="Profile", url_path="profile"),
+        ]
+    ).run()
+
+
+def _engagement(settings: Settings) -> None:
+    """Draw the numbers once and leave the fragment running."""
     shown = data.choices(settings, datetime.now(UTC))
     with st.sidebar:
         chosen = _filters(shown)
@@ -152,6 +163,7 @@ def _live(settings: Settings, chosen: Mapping[str, str], shown: Mapping[str, tup
     _head(seen.status, seen.taken_at)
     if seen.status.kind in ("stale", "empty", "error"):
         _trouble(seen.status)
+    pages.mark(settings)
     drawn = _last_good(seen, chosen)
     if drawn.series is not None:
         _numbers(drawn)

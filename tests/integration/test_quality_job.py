@@ -1,4 +1,4 @@
-"""The quality job on a real Dagster instance with the real Deequ: what has settled is judged, shown by partition, and judged again when it changes."""
+"""The quality job on a real Dagster instance, with the real Deequ: what has settled is judged and shown by partition."""
 
 from __future__ import annotations
 
