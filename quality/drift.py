@@ -8,6 +8,7 @@ when it came on several of the last days and on none of a day on which its event
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
@@ -31,6 +32,10 @@ REGULAR_DAYS, OF_DAYS = 3, 7
 ENOUGH = 100
 """Events of a type on a day, fewer of which prove no absence."""
 ATTEMPTS = 10
+HOURS = 14 * 24
+FULL = f"more than {MOST:,} names: further ones are not inventoried"
+_ID = re.compile(r"[0-9a-fA-F]{8,}|[0-9]{3,}|[^\s@]+@[^\s@]+")
+"""What in a name may tell a person: an app may key its properties by them."""
 _KINDS = {"VARCHAR": "text", "UBIGINT": "number", "BIGINT": "number", "HUGEINT": "number", "DOUBLE": "number", "BOOLEAN": "bool"}
 
 
@@ -44,22 +49,26 @@ class Thing:
     days: dict[str, int] = field(default_factory=dict)
 
 
-Inventory = dict[str, Thing]
+@dataclass
+class Inventory:
+    """Everything that was ever seen, and of the last days' hours what was noticed in each: an hour is counted once."""
+
+    things: dict[str, Thing] = field(default_factory=dict)
+    hours: dict[str, list[str]] = field(default_factory=dict)
 
 
-def look(context: TableContext, periods: Sequence[Period], now: datetime | None = None) -> list[Result]:
+def look(context: TableContext, periods: Sequence[Period], _now: datetime | None = None) -> list[Result]:
     """One result an hour and day that has events, oldest first; what they hold is in the inventory then.
 
     Raises PermanentError where the inventory is not readable, TransientError where others write it again and again.
     """
-    del now
     found = {period: seen(context, period) for period in sorted(periods) if period.kind == "hour"}
     days = [period for period in sorted(periods) if period.kind == "day"]
     for _ in range(ATTEMPTS):
         with context.lake.replacing(KEY):
             old = context.lake.stat(KEY)
             inventory = read(context.lake)
-            results = [judged(inventory, period, things) for period, things in found.items() if things]
+            results = [judged(inventory, period, held) for period, held in found.items() if held]
             results += [result for period in days if (result := vanished(inventory, period))]
             try:
                 context.lake.replace(KEY, _text(inventory), old)
@@ -86,31 +95,34 @@ def seen(context: TableContext, period: Period) -> Mapping[str, tuple[str, int]]
     return found
 
 
-def judged(inventory: Inventory, period: Period, things: Mapping[str, tuple[str, int]]) -> Result:
-    """What of an hour is new; the inventory holds it then."""
-    newest = max((thing.last for thing in inventory.values()), default="")
+def judged(inventory: Inventory, period: Period, found: Mapping[str, tuple[str, int]]) -> Result:
+    """What of an hour is new; the inventory holds it then. Judged again, as after late events, it says again what it said."""
+    newest = max((thing.last for thing in inventory.things.values()), default="")
     hour = period.start.astimezone(UTC).isoformat()
-    compares = newest != "" and hour > newest
-    noticed = []
-    for name, (kind, count) in sorted(things.items()):
-        known = inventory.get(name)
-        if known is None and len(inventory) >= MOST:
-            noticed.append(f"more than {MOST:,} names: {name} is not inventoried")
-            break
+    before = inventory.hours.get(hour)
+    noticed = list(before or [])
+    for name, (kind, count) in sorted(found.items()):
+        known = inventory.things.get(name)
+        if known is None and len(inventory.things) >= MOST:
+            noticed += [FULL] if FULL not in noticed else []
+            continue
         if known is None:
-            known = inventory[name] = Thing(first=hour)
+            known = inventory.things[name] = Thing(first=hour)
             noticed.append(f"new: {name}{f' ({kind})' if kind else ''}")
         elif kind and known.kinds and kind not in known.kinds:
             noticed.append(f"changed: {name} is {kind}, was {' or '.join(sorted(known.kinds))}")
         known.kinds |= {kind} if kind else set()
         known.first, known.last = min(known.first, hour), max(known.last, hour)
-        day = hour[:10]
-        known.days[day] = known.days.get(day, 0) + count
-        known.days = dict(sorted(known.days.items())[-2 * OF_DAYS :])
-    if not compares:
-        what = f"{len(things):,} names taken into the inventory" if newest == "" else "older than what is known: taken into the inventory"
-        return _result(period, [], len(things), what)
-    return _result(period, noticed, len(things), "nothing new")
+        if before is None:
+            known.days[hour[:10]] = known.days.get(hour[:10], 0) + count
+            known.days = dict(sorted(known.days.items())[-2 * OF_DAYS :])
+    calm = "nothing new"
+    if before is None and (newest == "" or hour < newest):
+        taken = f"{len(found):,} names taken into the inventory"
+        noticed, calm = [], taken if newest == "" else "older than what is known: taken into the inventory"
+    inventory.hours[hour] = noticed
+    inventory.hours = dict(sorted(inventory.hours.items())[-HOURS:])
+    return _result(period, noticed, len(found), calm)
 
 
 def vanished(inventory: Inventory, period: Period) -> Result | None:
@@ -118,25 +130,26 @@ def vanished(inventory: Inventory, period: Period) -> Result | None:
     day = period.start.date()
     before = {(day - timedelta(days=number)).isoformat() for number in range(1, OF_DAYS + 1)}
     today = day.isoformat()
-    types = {name.removeprefix("event type "): thing for name, thing in inventory.items() if name.startswith("event type ")}
+    types = {name.removeprefix("event type "): thing for name, thing in inventory.things.items() if name.startswith("event type ")}
     if not any(today in thing.days for thing in types.values()):
         return None
     noticed = []
-    for name, thing in sorted(inventory.items()):
+    for name, thing in sorted(inventory.things.items()):
         if not name.startswith("properties.") or today in thing.days or len(before & thing.days.keys()) < REGULAR_DAYS:
             continue
         event_type = name.rpartition(" of ")[2]
         if types.get(event_type, Thing()).days.get(today, 0) >= ENOUGH and _yesterday(thing, day):
             noticed.append(f"vanished: {name}")
-    return _result(period, noticed, len(inventory), "nothing vanished")
+    return _result(period, noticed, len(inventory.things), "nothing vanished")
 
 
 def read(lake: Lake) -> Inventory:
     """The lake's inventory; raises PermanentError where it is not readable."""
     text = lake.read(KEY)
     try:
-        raw = json.loads(text) if text else {}
-        return {name: Thing(set(item["kinds"]), item["first"], item["last"], dict(item["days"])) for name, item in raw.items()}
+        raw = json.loads(text) if text else {"things": {}, "hours": {}}
+        things = {name: Thing(set(item["kinds"]), item["first"], item["last"], dict(item["days"])) for name, item in raw["things"].items()}
+        return Inventory(things, {hour: list(noticed) for hour, noticed in raw["hours"].items()})
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise PermanentError(f"{lake.name(KEY)} is not readable ({error}): remove it, it is made again") from error
 
@@ -147,11 +160,11 @@ def _yesterday(thing: Thing, day: date) -> bool:
 
 
 def _text(inventory: Inventory) -> bytes:
-    raw = {
+    things = {
         name: {"kinds": sorted(thing.kinds), "first": thing.first, "last": thing.last, "days": thing.days}
-        for name, thing in inventory.items()
+        for name, thing in inventory.things.items()
     }
-    return (json.dumps(raw, ensure_ascii=False, sort_keys=True) + "\n").encode()
+    return (json.dumps({"things": things, "hours": inventory.hours}, ensure_ascii=False, sort_keys=True) + "\n").encode()
 
 
 def _add(found: dict[str, tuple[str, int]], name: str, kind: str, count: int) -> None:
@@ -175,8 +188,8 @@ def _fields(structure: Any, path: str = "") -> Iterator[tuple[str, str]]:
 
 
 def _cut(name: str) -> str:
-    """A name from outside as text for people: printable and short."""
-    shown = "".join(character if character.isprintable() else "?" for character in name)
+    """A name from outside as text for people: printable, short, and without what looks like somebody's id."""
+    shown = _ID.sub("*", "".join(character if character.isprintable() else "?" for character in name))
     return shown if len(shown) <= LONGEST else shown[: LONGEST - 1] + "…"
 
 

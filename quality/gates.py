@@ -164,6 +164,7 @@ def _open(context: TableContext, table: str, suite: Suite, rows: pa.Table, candi
         context.con.execute(f"CREATE OR REPLACE TEMP VIEW {FACTS} AS {looking.values(looking.COLUMNS_OF_FACTS, held)}")
     else:
         view = _view(table, candidates)
+        context.con.execute(f"CREATE OR REPLACE TEMP VIEW rule AS {looking.rule(strict=_of_present_model(context, candidates))}")
         context.con.register("candidate_rows", rows)
         context.con.execute(f"CREATE OR REPLACE TEMP VIEW {view} AS SELECT * FROM candidate_rows")
 
@@ -188,6 +189,10 @@ def _results(context: TableContext, table: str, suite: Suite, candidate: Candida
     return found
 
 
+def _of_present_model(context: TableContext, candidates: Sequence[Candidate]) -> bool:
+    return all(candidate.facts.get("model", context.model.digest) == context.model.digest for candidate in candidates)
+
+
 def _view(table: str, candidates: Sequence[Candidate]) -> str:
     """The view that shows a table's candidates."""
     return SHOWS[table][0] if table in SHOWS else "hour_rows" if candidates[0].hour else "day_rows"
@@ -199,4 +204,5 @@ def _query(context: TableContext, table: str, suite: Suite, constraint: Constrai
     if offending is None or not looking.names(suite.rows, view):
         return ""
     file = context.lake.name(quarantine.place(table, candidate)[0])
-    return f"WITH {view} AS (SELECT * FROM read_parquet('{file}')) SELECT * FROM {suite.rows} WHERE {offending} LIMIT {PUBLIC_ROWS}"
+    views = f"rule AS ({looking.rule(strict=True)}), {view} AS (SELECT * FROM read_parquet('{file}'))"
+    return f"WITH {views} SELECT * FROM {suite.rows} WHERE {offending} LIMIT {PUBLIC_ROWS}"

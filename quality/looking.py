@@ -22,17 +22,19 @@ from engagement.tables.context import TableContext
 from engagement.verdicts.result import Period
 
 HOUR_VIEWS = (
-    "raw", "log", "facts", "events", "session_fragments", "user_activity", "sessions", "near_fragments", "near_sessions", "hour_rows",
+    "raw", "log", "facts", "rule", "events", "session_fragments", "user_activity", "sessions", "near_fragments", "near_sessions",
+    "hour_rows",
 )  # fmt: skip
 """Of an hour. `raw`: every record that came in it; `log`: one row an object or archived range with such records, counts of its
 footer; `facts`: one row an object of events, counts of its footer and of the raw footers. `near_sessions`: sessions that a
 fragment of the hour may belong to; `near_fragments`: fragments that a session of the hour may have. All others: rows of the hour."""
-DAY_VIEWS = ("hour_rows", "day_rows", "user_activity")
-"""Of a day: its hour rows, its day rows, its user facts."""
+DAY_VIEWS = ("hour_rows", "day_rows", "user_activity", "rule")
+"""Of a day: its hour rows, its day rows, its user facts. Of both, `rule`: whether the rows are of the present model (`strict`)."""
 COLUMNS_OF_LOG = ("rows_held", "good", "rejects", "erased", "late", "other_family", "other_key")
 COLUMNS_OF_FACTS = ("rows_held", "rows_in", "duplicates", "good_rows")
 
 Sql = str
+Maker = Callable[["TableContext", datetime], "View"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,6 +188,28 @@ def _hour_rows(context: TableContext, hour: datetime) -> View:
     return View(f"SELECT * FROM {relation} WHERE hour = {hour.hour}", public)
 
 
+def _rule(facts_of: Callable[[TableContext, datetime], Mapping[str, Any]]) -> Maker:
+    def made(context: TableContext, start: datetime) -> View:
+        return View(rule(strict=facts_of(context, start).get("model") == context.model.digest))
+
+    return made
+
+
+def rule(*, strict: bool) -> Sql:
+    """The view `rule`: whether rows must be cut by every dimension of the present model."""
+    return f"SELECT {str(strict).lower()} AS strict"
+
+
+def _facts_of_hour(context: TableContext, hour: datetime) -> Mapping[str, Any]:
+    of_day = context.footers.of(context.lake.stat(units.hours_key(hour.date())))
+    found: Mapping[str, Any] = of_day.get("hours", {}).get(hour.isoformat(), {})
+    return found
+
+
+def _facts_of_day(context: TableContext, midnight: datetime) -> Mapping[str, Any]:
+    return context.footers.of(context.lake.stat(units.day_key(midnight.date())))
+
+
 def _rows_of_day(which: str, key: Callable[[date], str]) -> Callable[[TableContext, datetime], View]:
     def made(context: TableContext, midnight: datetime) -> View:
         relation = context.relation([context.lake.stat(key(midnight.date()))], units.BIG_TABLE)
@@ -201,11 +225,11 @@ def _activity_of_day(context: TableContext, midnight: datetime) -> View:
     return View(f"SELECT * FROM {context.relation(entries, units.ACTIVITY)}", public)
 
 
-Maker = Callable[[TableContext, datetime], View]
 _HOUR: Mapping[str, Maker] = {
     "raw": _raw,
     "log": _log,
     "facts": _facts,
+    "rule": _rule(_facts_of_hour),
     "events": _of_hour(units.EVENTS),
     "session_fragments": _of_hour(units.FRAGMENTS),
     "user_activity": _of_hour(units.ACTIVITY),
@@ -218,6 +242,7 @@ _DAY: Mapping[str, Maker] = {
     "hour_rows": _rows_of_day("NOT ", units.hours_key),
     "day_rows": _rows_of_day("", units.day_key),
     "user_activity": _activity_of_day,
+    "rule": _rule(_facts_of_day),
 }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -248,7 +249,8 @@ def _details(result: Result) -> Iterator[str]:
 def _plain(result: Result) -> dict[str, Any]:
     return {
         "suite": result.suite, "check": result.check, "asset": result.asset, "period": result.period.key, "engine": result.engine,
-        "severity": result.severity.value, "status": result.status.value, "value": result.value, "threshold": result.threshold,
+        "severity": result.severity.value, "status": result.status.value,
+        "value": None if result.value is None or math.isnan(result.value) else result.value, "threshold": result.threshold,
         "message": result.message, "hint": result.hint, "rows": result.rows, "violations": result.violations,
         "sample": [dict(row) for row in result.sample], "query": result.query,
     }  # fmt: skip
@@ -271,27 +273,31 @@ def _release(settings: Settings, unit: str, *, yes: bool) -> int:
             print("nothing was changed", file=sys.stderr)
             return 1
     quarantine.release(lake, incidents)
-    _made_again(settings, incidents[0].period)
+    failures = _made_again(settings, incidents[0].period)
     left = [incident for incident in quarantine.held(lake) if incident.unit == unit]
     if left:
-        raise PermanentError(
-            f"{unit} is still held: newer rows fail {', '.join(sorted(left[0].failed))} too; look at them, then release again"
-        )
+        why = f"newer rows fail {', '.join(sorted(left[0].failed))} too; look at them, then release again"
+        raise PermanentError(f"{unit} is still held: {failures[0] if failures and left == incidents else why}")
     print(f"{unit} is published; rebuilds publish it too")
     return 0
 
 
-def _made_again(settings: Settings, period: Period) -> None:
-    import contextlib
+def _made_again(settings: Settings, period: Period) -> list[str]:
+    """Run the unit, then all that waits; what failed. Whether the unit is held still is for the caller to see."""
     import logging
 
     logging.getLogger("dagster").setLevel(logging.CRITICAL)
     from engagement_assets.local_runs import Chunk, LocalRuns, RunFailed, local_instance
 
+    failures = []
     with local_instance(settings) as instance:
         runs = LocalRuns(settings, instance)
-        with contextlib.suppress(RunFailed):  # of another unit of the hour; whether this one is held is looked at
+        try:
             runs.run(Chunk(period.start, period.start, days=period.kind == "day"), lane="late")
-        with contextlib.suppress(RunFailed):
-            for _ in runs.refresh():
-                pass
+        except RunFailed as error:
+            failures.append(str(error))
+        try:
+            list(runs.refresh())
+        except RunFailed as error:
+            failures.append(str(error))
+    return failures

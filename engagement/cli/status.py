@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from engagement.errors import TransientError
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from engagement.tables.finality import Finality
 
 LAG_TIMEOUT_SECONDS = 3.0
+SUSPECT_DAYS = timedelta(days=3)
 
 
 def collect(settings: Settings, now: datetime) -> dict[str, Any]:
@@ -31,6 +32,7 @@ def collect(settings: Settings, now: datetime) -> dict[str, Any]:
         audit = audited(opened)
         assets = _assets(opened, now, sum(chain.rows for chain in audit.chains))
         sizes, final = measure(opened.lake), finality.read(opened.lake)
+        held, suspicious = _held(opened), _suspects(opened, now)
     last_runs = _last_runs(settings, problems)
     for row in assets:
         row["last_run"] = last_runs.get(row["asset"])
@@ -47,6 +49,8 @@ def collect(settings: Settings, now: datetime) -> dict[str, Any]:
         "delays": delays,
         "layers": [{"layer": size.layer, "objects": size.objects, "bytes": size.bytes, "small": size.small} for size in sizes],
         "retention": _retention(final, waiting.final, now),
+        "held": held,
+        "suspects": suspicious,
         "problems": problems,
     }
 
@@ -65,6 +69,37 @@ def _delays(opened: Any, waiting: Iterable[datetime], now: datetime) -> dict[str
         age = lacking.oldest_received_at and round((now - lacking.oldest_received_at).total_seconds(), 1)
         found[lane] = {"hours": len(lane_hours), "rows": lacking.rows, "oldest_seconds": age}
     return found
+
+
+def _held(opened: Any) -> list[dict[str, Any]]:
+    """Units that a gate holds: since when, what failed, and how many newer raw rows the page lacks of their hours."""
+    from engagement.model import units
+    from engagement.verdicts import quarantine
+    from engagement.waiting import backlog
+
+    found = []
+    for incident in quarantine.held(opened.lake):
+        hours = units.hours_of(incident.period.start.date()) if incident.period.kind == "day" else [incident.period.start]
+        found.append(
+            {
+                "unit": incident.unit, "since": incident.since.isoformat(timespec="seconds"), "failed": dict(incident.failed),
+                "judged": incident.times, "rows_lacking": backlog.measure(opened, hours).rows,
+            }
+        )  # fmt: skip
+    return found
+
+
+def _suspects(opened: Any, now: datetime) -> list[dict[str, Any]]:
+    """Published units of the last days that a check of severity error, or an anomaly, says may be wrong."""
+    from engagement.verdicts.suspects import suspects
+
+    return [
+        {
+            "unit": suspect.unit, "since": suspect.since.isoformat(timespec="seconds"), "checks": [item.check for item in suspect.results],
+            "message": suspect.results[0].message,
+        }
+        for suspect in suspects(opened.lake, now.date() - SUSPECT_DAYS, now.date())
+    ]  # fmt: skip
 
 
 def _retention(final: Finality, too_late: Iterable[datetime], now: datetime) -> dict[str, Any]:

@@ -36,6 +36,7 @@ def show(found: dict[str, Any]) -> None:
     _delays(console, found["delays"])
     _layers(console, found["layers"])
     _retention(console, found["retention"])
+    _trust(console, found["held"], found["suspects"])
     for problem in found["problems"]:
         console.print(problem, style="yellow", markup=False)
 
@@ -89,6 +90,21 @@ def _retention(console: Console, retention: dict[str, Any]) -> None:
         console.print(f"kept   {', '.join(kept)}")
     if late := retention["hours_with_rows_too_late"]:
         console.print(f"       rows of {_count(late, 'hour')} came when those were final: they are in raw and in no table", style="yellow")
+
+
+def _trust(console: Console, held: list[dict[str, Any]], suspects: list[dict[str, Any]]) -> None:
+    """Units that show their last good rows, and published ones that may be wrong; silent where there are none."""
+    for place, unit in enumerate(held[:NAMED]):
+        failed, lacks = ", ".join(unit["failed"]), f", {unit['rows_lacking']:,} newer rows lacking" if unit["rows_lacking"] else ""
+        text = f"{unit['unit']} since {_moment(unit['since'])}: {failed}{lacks}; judged {unit['judged']} times"
+        console.print(f"{'held' if place == 0 else '':<7}{text}", style="red", markup=False)
+    if len(held) > NAMED:
+        console.print(f"       and {len(held) - NAMED:,} more (--json)", style="red")
+    for place, unit in enumerate(suspects[:NAMED]):
+        text = f"{unit['unit']} since {_moment(unit['since'])}: {', '.join(unit['checks'][:3])}; {unit['message']}"
+        console.print(f"{'suspect' if place == 0 else '':<8}{text}", style="yellow", markup=False)
+    if len(suspects) > NAMED:
+        console.print(f"        and {len(suspects) - NAMED:,} more (--json)", style="yellow")
 
 
 def _bytes(number: float) -> str:

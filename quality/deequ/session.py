@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 SPARK_VERSION = "3.5"
 """The one that the locked Deequ jar is made for; pydeequ refuses to load without hearing it."""
 HEAP = "1g"
-JAVA_OPTIONS = "-XX:+UseSerialGC -XX:TieredStopAtLevel=1 -Xss4m -XX:ReservedCodeCacheSize=128m"
+JAVA_OPTIONS = "-XX:+UseSerialGC -XX:TieredStopAtLevel=1 -Xss4m"
 """A session lives for a minute: what the better compiler gains it does not earn back."""
 
 

@@ -54,12 +54,11 @@ def _counts_rows(model: Model, name: str) -> bool:
 
 
 def _added(model: Model, rows: str) -> str:
-    """Each row beside the sum of the leaves below it. Rows of an older model stand only over all values of a newer dimension."""
+    """Each row beside the sum of the leaves below it. Rows of an older model (not `strict`) are not cut by a newer dimension."""
     words = model.all_words
     additive = model.additive
-    leaf = " AND ".join(
-        f"({name} <> '{word}' OR NOT EXISTS (SELECT 1 FROM {rows} WHERE {name} <> '{word}'))" for name, word in words.items()
-    )
+    uncut = "(NOT (SELECT strict FROM rule) AND NOT EXISTS (SELECT 1 FROM {rows} WHERE {name} <> '{word}'))"
+    leaf = " AND ".join(f"({name} <> '{word}' OR {uncut.format(rows=rows, name=name, word=word)})" for name, word in words.items())
     levels = ", ".join(f"coalesce({name}, '{word}') AS {name}" for name, word in words.items())
     sums = ", ".join(f"CAST(sum({name}) AS BIGINT) AS {name}" for name in additive)
     same = " AND ".join(f"r.{name} = a.{name}" for name in additive)
