@@ -43,6 +43,8 @@ lint: .venv/.synced  ## ruff and mypy
 bench: setup  ## measurements quoted in the docs; prints them with machine and date (some hours)
 	@$(PY) bench/sessions.py
 	@$(PY) bench/tick.py
+	@$(PY) bench/checks.py
+	@$(PY) bench/anomalies.py
 	@$(PY) bench/backfill.py
 	@$(PY) bench/queries.py
 	@$(PY) bench/listing.py
