@@ -93,7 +93,7 @@ def _aggregates(constraint: Constraint) -> tuple[str, str, str]:
 def _of(constraint: Constraint, rows: int, found: Any, violations: int | None) -> Measured:
     if constraint.kind in (Kind.COMPLETENESS, Kind.COMPLIANCE, Kind.PATTERN):
         found = found / rows if rows else None
-    return Measured(constraint.name, None if found is None else float(found), rows, violations)
+    return Measured(constraint.name, None if found is None or not rows else float(found), rows, violations)
 
 
 def _uniqueness(con: duckdb.DuckDBPyConnection, rows: str, constraint: Constraint) -> Measured:

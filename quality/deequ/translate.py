@@ -22,6 +22,13 @@ def measure(session: SparkSession, rows: DataFrame, constraints: list[Constraint
 
     from quality.measured import Measured
 
+    unfit = {constraint.name: problem for constraint in constraints if (problem := _unfit(rows, constraint))}
+    if unfit:  # one of them would fail the scan that all share
+        fit, metrics = (
+            measure(session, rows, [item for item in constraints if item.name not in unfit]) if len(unfit) < len(constraints) else ([], [])
+        )
+        known = {item.name: item for item in fit}
+        return [known.get(item.name) or Measured(item.name, None, problem=unfit[item.name]) for item in constraints], metrics
     wanted = [(constraint, analyzer(constraint), counted(constraint)) for constraint in constraints]
     run = AnalysisRunner(session).onData(rows)
     for different in {_words(asked): asked for _, *both in wanted for asked in both}.values():  # Deequ refuses the same twice
@@ -34,10 +41,23 @@ def measure(session: SparkSession, rows: DataFrame, constraints: list[Constraint
         total = int(size or 0)
         if total == 0:  # Deequ calls it a failure: "Empty state for analyzer"
             value, problem = None, "" if _binds(problem) else problem
-        elif value is None and constraint.kind in (Kind.MINIMUM, Kind.MAXIMUM, Kind.MEAN, Kind.SUM) and _binds(problem):
-            problem = ""  # there are rows, but no value in any of them
+        elif value is None and _binds(problem):  # rows, but none with a value: a predicate that is null in every row holds in none
+            value, problem = (0.0 if constraint.kind is Kind.COMPLIANCE else None), ""
         measured.append(Measured(constraint.name, value, total, None, problem))
     return measured, _metrics(session, found)
+
+
+def _unfit(rows: DataFrame, constraint: Constraint) -> str:
+    """Why the rows do not fit a constraint, as for a column that they lack; only the plan is looked at."""
+    from pyspark.errors import PySparkException
+
+    try:
+        rows.where(constraint.where or "true").selectExpr(
+            *constraint.columns, *([constraint.predicate] if constraint.kind is Kind.COMPLIANCE else [])
+        )
+    except PySparkException as error:
+        return " ".join(str(error).split())[:300]
+    return ""
 
 
 def analyzer(constraint: Constraint) -> Any:  # noqa: PLR0911 - one line a kind
