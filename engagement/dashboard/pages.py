@@ -62,7 +62,7 @@ def profile(settings: Settings) -> None:
     asset = left.selectbox("Table", assets, index=assets.index("events") if "events" in assets else 0, key="profile-table")
     day = right.selectbox("Day", days, key="profile-day")
     table = trust.profile(found or [], asset, day)
-    sizes = trust.trend(found or [], asset, "*", "Size")
+    sizes = trust.trend(found or [], trust.PROFILE, asset, "*", "Size")
     rows = sizes[sizes["start"].dt.date == day]["value"] if not sizes.empty else sizes
     st.caption(
         f"{int(rows.iloc[0]):,} rows. Distinct counts are estimates. Of columns that may tell a person no value is kept."
@@ -81,7 +81,7 @@ def profile(settings: Settings) -> None:
         strict=True,
     ):
         with place:
-            _line(trust.trend(found or [], asset, "*" if name == "Size" else column, name), title, form)
+            _line(trust.trend(found or [], trust.PROFILE, asset, "*" if name == "Size" else column, name), title, form)
 
 
 def mark(settings: Settings) -> None:
@@ -190,8 +190,8 @@ def _metric_trend(settings: Settings) -> None:
     if not found:
         return
     st.html('<div class="part">A number over time<span>what Deequ measured, hour by hour</span></div>')
-    names = sorted({(metric.asset, metric.name, metric.instance) for metric in found})
-    shown = {f"{asset}: {name} of {instance}": (asset, instance, name) for asset, name, instance in names}
+    names = sorted({(metric.asset, metric.suite, metric.name, metric.instance) for metric in found})
+    shown = {f"{suite}: {name} of {instance}": (suite, asset, instance, name) for asset, suite, name, instance in names}
     chosen = st.selectbox("Number", list(shown), key="metric")
     _line(trust.trend(found, *shown[chosen]), chosen, ",.4~g")
 

@@ -114,10 +114,12 @@ def profile(found: Sequence[Metric], asset: str, day: date) -> pd.DataFrame:
     return pd.DataFrame([{"column": name} | {measure: values.get(measure) for measure in MEASURES} for name, values in rows.items()])
 
 
-def trend(found: Sequence[Metric], asset: str, instance: str, name: str) -> pd.DataFrame:
-    """One row a period: `start`, `value`."""
+def trend(found: Sequence[Metric], suite: str, asset: str, instance: str, name: str) -> pd.DataFrame:
+    """One row a period: `start`, `value`. Several suites may measure a number of the same name, each of its own rows."""
     chosen = [
-        metric for metric in found if (metric.asset, metric.instance, metric.name) == (asset, instance, name) and metric.value is not None
+        metric
+        for metric in found
+        if (metric.suite, metric.asset, metric.instance, metric.name) == (suite, asset, instance, name) and metric.value is not None
     ]
     return pd.DataFrame([{"start": metric.period.start, "value": metric.value} for metric in chosen])
 
