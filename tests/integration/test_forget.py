@@ -452,3 +452,25 @@ def test_where_the_lake_holds_pseudonyms_the_real_id_is_named(tmp_path):
     assert erase(settings, "ann").done
     assert len(world.tables(settings)["events"]) == 1
     assert imported("second.jsonl", ["ben", "ann"]) == {"erased": 1}
+
+
+# What gates refused
+
+
+def test_a_refused_candidate_loses_the_rows_of_the_erased_too_and_is_held_as_before(tmp_path):
+    from engagement.tables.objects import Candidate, read_rows
+    from engagement.verdicts import quarantine
+
+    settings = made(tmp_path, world.records(3))
+    lake, _ = open_lake(settings)
+    entry = next(entry for entry in lake.list(units.SESSIONS) if "ann" in read_rows(lake, entry)["user_id"].to_pylist())
+    with open_tables(settings) as context:
+        table = context.table_of(f"SELECT * FROM {context.relation([entry], units.SESSIONS)}", {}, units.SESSIONS)
+    held = quarantine.hold(lake, units.SESSIONS, Candidate(table, {}, None, entry.key), {"no_repeated_sessions": 2})
+    report = erase(settings, "ann")
+    assert report.done
+    left = read_rows(lake, lake.stat(held.key))["user_id"].to_pylist()
+    assert "ann" not in left
+    assert len(left) == sum(user != "ann" for user in table["user_id"].to_pylist())
+    assert held.key in {item.key for item in report.objects}
+    assert [incident.unit for incident in quarantine.held(lake)] == [held.unit]
