@@ -132,3 +132,10 @@ def test_one_run_takes_whole_periods_and_no_more_than_it_may(context):
     some = due.bounded(found, 1)
     assert {period for period, _ in some} == {found[0][0]}
     assert len(some) == sum(period == found[0][0] for period, _ in found)
+
+
+def test_an_hour_that_waits_is_not_due_though_it_was_never_judged(context):
+    lake_helpers.write(context, [event(2, 5, received_at=HOUR + 3 * units.HOUR)])
+    found = periods(context, END + units.DAY)
+    assert ("2026-03-11-11:00", "tables") in found
+    assert not {("2026-03-11-10:00", "tables"), ("2026-03-11", "tables")} & set(found)
