@@ -13,7 +13,7 @@ from dagster import AssetExecutionContext, AssetKey, MetadataValue
 
 from engagement.errors import PermanentError
 from engagement.tables.context import TableContext
-from engagement.tables.objects import Candidate, Held, Outcome
+from engagement.tables.objects import Outcome
 from engagement_assets import evaluations
 from engagement_assets.partitions import starts_of
 from quality import gates
@@ -55,22 +55,9 @@ def is_rebuild(context: AssetExecutionContext) -> bool:
 def judged(context: AssetExecutionContext, tables: Tables) -> Iterator[TableContext]:
     """The tables with gates in force; results become check evaluations of each candidate's hour or day."""
     opened = tables.context
-    judges = gates.Gates(opened)
-
-    def judge(_: TableContext, table: str, candidate: Candidate) -> None:
-        (verdict,) = judge_all(opened, table, [candidate])
-        if verdict:
-            raise verdict
-
-    def judge_all(_: TableContext, table: str, candidates: Sequence[Candidate]) -> list[Held | None]:
-        verdicts = judges.judge_all(opened, table, candidates)
-        for _candidate, results in judges.take():
-            for result in results:
-                evaluations.record(context.instance, context.run, result, blocking=True)
-        return verdicts
-
+    judges = gates.Gates(opened, lambda result: evaluations.record(context.instance, context.run, result, blocking=True))
     before = opened.judge, opened.judge_all
-    opened.judge, opened.judge_all = judge, judge_all
+    opened.judge, opened.judge_all = judges.judge, judges.judge_all
     try:
         yield opened
     finally:

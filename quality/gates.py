@@ -6,8 +6,8 @@ candidate goes to quarantine, its last good object stays. A unit that passes lea
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from engagement.model import units
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 FACTS = "facts"
 SHOWS = {units.EVENTS: ("events", "events"), units.SESSIONS: ("sessions", "sessions")}
 """Table -> its view, and the asset whose gates judge it."""
+JUDGED = (*SHOWS, units.BIG_TABLE)
 RELEASED = "released by hand"
 
 
@@ -34,8 +35,8 @@ class Gates:
     """The gates of one process over an open lake; `judge` and `judge_all` are what builders call (`TableContext.judge`)."""
 
     context: TableContext
-    results: list[tuple[Candidate, list[Result]]] = field(default_factory=list)
-    """What was judged since somebody took it, in order."""
+    tell: Callable[[Result], None] | None = None
+    """Hears every result."""
     _held: set[str] | None = None
 
     def judge(self, _context: TableContext, table: str, candidate: Candidate) -> None:
@@ -45,18 +46,17 @@ class Gates:
             raise verdict
 
     def judge_all(self, _context: TableContext, table: str, candidates: Sequence[Candidate]) -> list[Held | None]:
-        """For each candidate why it is refused, or None."""
-        found = [
-            self._settled(table, candidate, results)
-            for candidate, results in zip(candidates, judge_all(self.context, table, candidates), strict=True)
-        ]
-        self.results += zip(candidates, found, strict=True)
-        return [verdict(results) for results in found]
-
-    def take(self) -> list[tuple[Candidate, list[Result]]]:
-        """What was judged since the last time."""
-        found, self.results = self.results, []
-        return found
+        """For each candidate why it is refused, or None. Of a table without gates none is."""
+        if table not in JUDGED:
+            return [None for _ in candidates]
+        verdicts = []
+        for candidate, results in zip(candidates, judge_all(self.context, table, candidates), strict=True):
+            settled = self._settled(table, candidate, results)
+            if self.tell:
+                for result in settled:
+                    self.tell(result)
+            verdicts.append(verdict(settled))
+        return verdicts
 
     def _settled(self, table: str, candidate: Candidate, results: list[Result]) -> list[Result]:
         """Into quarantine or out of it; results of a released unit are warnings."""
@@ -120,8 +120,6 @@ def judge_all(context: TableContext, table: str, candidates: Sequence[Candidate]
 def gate_suites(context: TableContext, table: str, *, by_hour: bool = True) -> Iterator[Suite]:
     """The suites of a table, with their gates alone; of the big table those of hour rows or of day rows."""
     asset = SHOWS[table][1] if table in SHOWS else quarantine.HOURLY if by_hour else quarantine.DAILY
-    if table not in (*SHOWS, units.BIG_TABLE):
-        return
     for suite in suites_of(context):
         chosen = tuple(constraint for constraint in suite.constraints if constraint.gate)
         if suite.asset == asset and chosen:

@@ -173,3 +173,27 @@ def test_a_failed_gate_tells_the_rows_without_the_person(context):
     assert {row["user_id"] for row in failed.sample} == {"user 1", "user 2"}
     quarantine.hold(context.lake, units.EVENTS, twice, {"no_repeated_events": 4})
     assert len(context.con.execute(failed.query).fetchall()) == 4
+
+
+def test_tables_without_gates_are_made_in_one_pass_too(tmp_path, monkeypatch):
+    from engagement.tables import activity, fragments
+
+    with lake_helpers.tables_of(tmp_path) as context:
+        write(context, event(0), event(1, 65))
+        judged(context)
+        events.refresh_all(context, [HOUR, NEXT])
+        for table in (fragments, activity):
+            monkeypatch.setattr(table, "refresh", lambda *_asked, **_options: pytest.fail("made alone"))
+            assert all(result.published for result in table.refresh_all(context, [HOUR, NEXT]).values())
+
+
+def test_whoever_listens_hears_every_result(tmp_path):
+    with lake_helpers.tables_of(tmp_path) as context:
+        write(context, event(0))
+        told = []
+        judges = gates.Gates(context, told.append)
+        context.judge, context.judge_all = judges.judge, judges.judge_all
+        refresh.until_nothing_waits(context)
+        wanted = {(suite.asset, gate.name) for table in gates.JUDGED for by_hour in (True, False)
+                  for suite in gates.gate_suites(context, table, by_hour=by_hour) for gate in suite.constraints}  # fmt: skip
+        assert {(result.asset, result.check) for result in told} == wanted
