@@ -332,12 +332,17 @@ def _of_deequ(jvm: object, made: object, name: str, world: World) -> Alerts:
 
 
 def _detected(jvm: object, strategy: object, values: np.ndarray, start: int) -> list[int]:
+    from py4j.protocol import Py4JJavaError
+
     numbers = jvm.java.util.ArrayList()
     for value in values:
         numbers.add(float(value))
     series = jvm.scala.collection.JavaConverters.asScalaBuffer(numbers).toVector()
     strategy._set_jvm(jvm)  # noqa: SLF001
-    found = strategy._anomaly_jvm.detect(series, jvm.scala.Tuple2(start, len(values)))  # noqa: SLF001
+    try:
+        found = strategy._anomaly_jvm.detect(series, jvm.scala.Tuple2(start, len(values)))  # noqa: SLF001
+    except Py4JJavaError:  # its optimizer gives up on some series: nothing is told then
+        return []
     places = jvm.scala.collection.JavaConverters.seqAsJavaList(found)
     return sorted(int(pair.productElement(0)) for pair in places)
 

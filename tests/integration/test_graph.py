@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from oracle import RawEvent
 
 from engagement.tables import bulk, fragments
 from engagement.tables.context import open_tables
+from engagement.verdicts.result import Status
 from engagement.waiting import refresh
 from engagement_assets import partitions
 from engagement_assets.definitions import build_definitions
@@ -197,9 +199,10 @@ def test_a_unit_that_a_gate_refuses_keeps_its_last_good_object_and_the_others_ar
     real = gates.judge_all
 
     def judge_all(context, table, candidates):
-        planted = [gates.GateResult("no_repeated_events", 1, "planted")]
         return [
-            planted if table.endswith("app_events") and candidate.facts["max_event_time"].startswith("2026-03-10T12") else found
+            [replace(result, status=Status.FAILED, violations=1) for result in found if result.check == "no_repeated_events"]
+            if table.endswith("app_events") and candidate.facts["max_event_time"].startswith("2026-03-10T12")
+            else found
             for candidate, found in zip(candidates, real(context, table, candidates), strict=True)
         ]
 
@@ -208,7 +211,7 @@ def test_a_unit_that_a_gate_refuses_keeps_its_last_good_object_and_the_others_ar
         assert not lake.run(request).success
     assert lake_helpers.table(lake.settings, "SELECT event_id FROM events WHERE hour = 12") == good
     assert len(lake_helpers.table(lake.settings, "SELECT * FROM events WHERE hour = 11")) == 2
-    records = lake.instance.get_event_records(EventRecordsFilter(DagsterEventType.ASSET_CHECK_EVALUATION), limit=50)
+    records = lake.instance.get_event_records(EventRecordsFilter(DagsterEventType.ASSET_CHECK_EVALUATION), limit=500)
     evaluations = [record.event_log_entry.dagster_event.event_specific_data for record in records]
     assert ("no_repeated_events", "2026-03-10-12:00", False) in {(item.check_name, item.partition, item.passed) for item in evaluations}
     assert ("no_repeated_events", "2026-03-10-11:00", True) in {(item.check_name, item.partition, item.passed) for item in evaluations}
