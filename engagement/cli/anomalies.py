@@ -11,7 +11,16 @@ from cyclopts import App, Parameter
 from engagement import settings as settings_module
 from engagement.errors import UsageError
 
-app = App(name="anomalies", help="Hours whose numbers are out of line: list them, accept them, withdraw that.")
+app = App(
+    name="anomalies",
+    help="""Hours whose numbers are out of line: list them, accept them, withdraw that.
+
+    For example:
+
+        engagement anomalies list
+        engagement anomalies accept hourly_engagement/2026-11-24-13:00 --why "push campaign"
+    """,
+)
 CHECK = "anomalies"
 
 
