@@ -122,13 +122,13 @@ def run(script, *arguments, packages, **environment):
 def glue():
     import boto3
 
-    return boto3.client("glue")
+    return boto3.session.Session().client("glue")
 
 
 def test_awswrangler_reads_from_glue_and_s3_what_query_shows(service, lake, queried, packages, tmp_path):
     import boto3
 
-    s3 = boto3.client("s3")
+    s3 = boto3.session.Session().client("s3")
     s3.create_bucket(Bucket="bucket", CreateBucketConfiguration={"LocationConstraint": service["AWS_REGION"]})
     local, _ = open_lake(lake)
     for entry in local.list(""):

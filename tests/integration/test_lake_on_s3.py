@@ -247,7 +247,7 @@ def test_the_credentials_of_a_profile_are_taken(opener, tmp_path, monkeypatch):
 def test_a_folder_made_by_a_console_and_other_strangers_are_no_harm(lake, opener):
     import boto3
 
-    client = boto3.client("s3", endpoint_url=opener.endpoint)
+    client = boto3.session.Session().client("s3", endpoint_url=opener.endpoint)
     for key in ("raw/", "raw/notes about it.txt", "raw/session/x y#z?.parquet"):
         client.put_object(Bucket=opener.bucket, Key=f"{opener.prefix}/{key}", Body=b"")
     entry = lake.put_new(KEY, b"abc")

@@ -49,7 +49,7 @@ def settings_of(folder, endpoint, bucket):
 
 @pytest.mark.usefixtures("aws")
 def test_rules_of_a_bucket_are_set_beside_those_of_others_and_unfinished_uploads_go(moto, tmp_path):
-    client = boto3.client("s3", endpoint_url=moto, region_name="us-east-1")
+    client = boto3.session.Session().client("s3", endpoint_url=moto, region_name="us-east-1")
     client.create_bucket(Bucket="rules")
     client.put_bucket_lifecycle_configuration(Bucket="rules", LifecycleConfiguration={"Rules": [LOGS]})
     settings = settings_of(tmp_path, moto, "rules")
