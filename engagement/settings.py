@@ -54,6 +54,7 @@ class Settings:
     dagster_port: int = _setting(3000, "port of the Dagster UI", low=1, high=65535)
     dashboard_port: int = _setting(8501, "port of the page", low=1, high=65535)
     metrics_port: int = _setting(9108, "port of the consumer's metrics; 0 takes a free one", low=0, high=65535)
+    exporter_port: int = _setting(9109, "port of the exporter's metrics; 0 takes a free one", low=0, high=65535)
     host: str = _setting("127.0.0.1", "address the servers bind to")
     consumer_group: str = _setting("engagement-raw", "consumer group; for lag monitoring only (R3)")
     consumer_instance: str = _setting("", "name of this consumer process in its group; a restart under it moves no partitions")
@@ -73,6 +74,7 @@ class Settings:
     retention: str = _setting(
         "retention.toml", "file that says after how many days what expires or moves; empty: none, as without the file"
     )
+    sla: str = _setting("sla.toml", "file of your own freshness SLAs; empty: none, as without the file")
     history_start: date = _setting(date(2020, 1, 1), "first UTC day of the partitions; older events are rejected")
     slot_minutes: int = _setting(60, "length of a slot; divides 60; fixed for the life of a lake", unit="min", low=1, high=60)
     session_mode: str = _setting("gap", "gap (per user) or client (per user and client session id); fixed for a lake")
@@ -127,7 +129,7 @@ class Settings:
 
         Defaults are left out: a child that opens a lake must not take them for the user's wish.
         """
-        paths = {"lake_url", "state_dir", "model", "retention"}
+        paths = {"lake_url", "state_dir", "model", "retention", "sla"}
         env = {
             PREFIX + item.name.upper(): str(getattr(self, item.name))
             for item in _public_fields()
@@ -272,6 +274,7 @@ def _checked(settings: Settings, folder: Path) -> Settings:
         "state_dir": (folder / settings.state_dir).resolve(),
         "model": _file_path(settings, folder, "model"),
         "retention": _file_path(settings, folder, "retention"),
+        "sla": _file_path(settings, folder, "sla"),
     }
     return replace(settings, **absolute)
 

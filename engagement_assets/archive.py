@@ -5,13 +5,12 @@ written again.
 """
 
 from collections.abc import Iterable
-from datetime import date, timedelta
+from datetime import date
 from typing import Any
 
 from dagster import (
     AssetMaterialization,
     AssetSpec,
-    FreshnessPolicy,
     MetadataValue,
     TableColumn,
     TableColumnDep,
@@ -27,8 +26,6 @@ from engagement_assets.partitions import Partitions, day_key
 from engagement_assets.raw import RAW_EVENTS
 
 RAW_ARCHIVE = "raw_archive"
-SLA = FreshnessPolicy.time_window(fail_window=timedelta(hours=50), warn_window=timedelta(hours=26))
-"""A day is archived soon after its end; a small app's has no part before."""
 
 
 def specs(partitions: Partitions) -> list[AssetSpec]:
@@ -43,7 +40,6 @@ def specs(partitions: Partitions) -> list[AssetSpec]:
             "By ingest day.",
             partitions_def=partitions.days,
             group_name="raw",
-            freshness_policy=SLA,
             kinds={"parquet"},
             metadata={
                 TABLE_NAME: ARCHIVE,

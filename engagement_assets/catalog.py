@@ -8,7 +8,6 @@ from dagster import AssetDep, AssetExecutionContext, AssetsDefinition, LastParti
 
 from engagement import catalog
 from engagement_assets import steps
-from engagement_assets.common import LIVE_SLA
 from resources.tables import Tables
 
 NAME = "catalog"
@@ -24,7 +23,6 @@ def assets() -> list[AssetsDefinition]:
         deps=[AssetDep(name, partition_mapping=LastPartitionMapping()) for name in TABLES],
         group_name="catalog",
         description="Tables and partitions as other programs find them: views in lake.duckdb, or the Glue Data Catalog.",
-        freshness_policy=LIVE_SLA,
         kinds={"catalog"},
     )
     def catalog_asset(context: AssetExecutionContext, tables: Tables) -> None:

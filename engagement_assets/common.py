@@ -1,19 +1,24 @@
-"""What all table assets share: their freshness SLAs, backfill policy, and column schemas as Dagster shows them."""
+"""What all assets share: their freshness policies, backfill policy, and column schemas as Dagster shows them."""
 
-from collections.abc import Callable, Sequence
-from datetime import timedelta
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
 
-from dagster import AssetDep, AssetsDefinition, BackfillPolicy, FreshnessPolicy, PartitionsDefinition, TableColumn, TableSchema, asset
+from dagster import (
+    AssetDep,
+    AssetsDefinition,
+    AssetSpec,
+    BackfillPolicy,
+    FreshnessPolicy,
+    PartitionsDefinition,
+    TableColumn,
+    TableSchema,
+    asset,
+    map_asset_specs,
+)
 
+from engagement.freshness.sla import Sla
 from engagement.model import schemas
 from engagement.model.model import Model
-
-LIVE_SLA = FreshnessPolicy.time_window(fail_window=timedelta(minutes=10), warn_window=timedelta(minutes=5))
-"""Raw and hourly assets: refreshed about every minute while events arrive."""
-
-DAY_SLA = FreshnessPolicy.time_window(fail_window=timedelta(minutes=20), warn_window=timedelta(minutes=10))
-"""Day rows: at most one run a minute, after the hours."""
 
 TABLE_NAME = "dagster/table_name"
 
@@ -29,7 +34,6 @@ def table_asset(
     partitions_def: PartitionsDefinition[str],
     group: str,
     description: str,
-    sla: FreshnessPolicy = LIVE_SLA,
 ) -> Callable[[Callable[..., None]], AssetsDefinition]:
     """The `@asset` of one of our tables."""
     return asset(
@@ -39,10 +43,22 @@ def table_asset(
         group_name=group,
         description=description,
         backfill_policy=BACKFILL,
-        freshness_policy=sla,
         kinds={"duckdb", "parquet"},
         metadata={TABLE_NAME: table},
     )
+
+
+Defined = TypeVar("Defined", AssetsDefinition, AssetSpec)
+
+
+def with_freshness(found: Sequence[Defined], slas: Mapping[str, Sla]) -> list[Defined]:
+    """The assets with the policy of their SLA: how long after the last materialization Dagster's badge turns."""
+
+    def policy(spec: AssetSpec) -> AssetSpec:
+        sla = slas[spec.key.to_user_string()]
+        return spec.replace_attributes(freshness_policy=FreshnessPolicy.time_window(fail_window=sla.made_fail, warn_window=sla.made_warn))
+
+    return list(map_asset_specs(policy, found))
 
 
 def with_columns(found: AssetsDefinition, model: Model) -> AssetsDefinition:

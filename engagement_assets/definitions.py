@@ -6,6 +6,7 @@ from datetime import date
 
 from dagster import Definitions, definitions, in_process_executor
 
+from engagement.freshness import sla
 from engagement.lake import open_lake
 from engagement.model import declared
 from engagement_assets import (
@@ -22,7 +23,7 @@ from engagement_assets import (
     schedules,
     sessions,
 )
-from engagement_assets.common import with_columns
+from engagement_assets.common import with_columns, with_freshness
 from resources.tables import Tables
 from sensors.arrivals import arrivals_sensor
 from sensors.settled import settled_sensor
@@ -33,9 +34,13 @@ def build_definitions(history_start: date, tables: Tables) -> Definitions:
     cut = partitions.build(history_start)
     refresh_jobs, audit_job, maintain_job, check_job = jobs.jobs(), jobs.audit_job(), maintenance.maintain_job(), quality.check_job()
     model = declared.load(tables.settings())
-    table_assets = [*events.assets(cut), *sessions.assets(cut), *engagement.assets(cut)]
+    slas = sla.load(tables.settings())
+    table_assets = [with_columns(asset, model) for asset in (*events.assets(cut), *sessions.assets(cut), *engagement.assets(cut))]
     return Definitions(
-        assets=[*raw.specs(cut), *archive.specs(cut), *(with_columns(asset, model) for asset in table_assets), *catalog.assets()],
+        assets=[
+            *with_freshness([*raw.specs(cut), *archive.specs(cut)], slas),
+            *with_freshness([*table_assets, *catalog.assets()], slas),
+        ],
         asset_checks=[*raw.checks(), *checks.checks(cut, model)],
         jobs=[*refresh_jobs, audit_job, maintain_job, check_job],
         schedules=[*schedules.schedules(audit_job), maintenance.schedule(maintain_job)],

@@ -8,7 +8,7 @@ from dagster import AssetExecutionContext, AssetsDefinition
 from engagement.model import units
 from engagement.tables import big_table
 from engagement_assets import steps
-from engagement_assets.common import DAY_SLA, table_asset
+from engagement_assets.common import table_asset
 from engagement_assets.partitions import Partitions, day_key, hour_key, parse_days, parse_hours
 from resources.tables import Tables
 
@@ -38,7 +38,6 @@ def assets(partitions: Partitions) -> list[AssetsDefinition]:
         partitions_def=partitions.days,
         group="aggregated",
         description="Day rows of daily_aggregates_with_dimensions; active_users is DAU, counted on user facts (R8).",
-        sla=DAY_SLA,
     )
     def daily_engagement(context: AssetExecutionContext, tables: Tables) -> None:
         for day in parse_days(steps.asked_keys(context)):

@@ -20,7 +20,6 @@ from dagster import (
 from engagement.raw.coverage import Gap
 from engagement.raw.findings import Audit
 from engagement.waiting.audited import audited
-from engagement_assets.common import LIVE_SLA
 from engagement_assets.partitions import Partitions
 from resources.tables import Tables
 
@@ -44,7 +43,6 @@ def specs(partitions: Partitions) -> list[AssetSpec]:
             description="Every record of the topics and of imports, one object a partition and flush (R1, R2). By ingest hour.",
             partitions_def=partitions.hours,
             group_name="raw",
-            freshness_policy=LIVE_SLA,
             kinds={"kafka", "parquet"},
         )
     ]

@@ -24,13 +24,16 @@ from dagster import (
     sensor,
 )
 
+from engagement.errors import TransientError
+from engagement.ingest import lag
 from engagement.model import units
 from engagement.raw.footers import RawFile
+from engagement.settings import Settings
 from engagement.tables.context import open_tables
 from engagement.waiting import backlog, recent, waits
 from resources import tags
 from resources.tables import Tables
-from sensors.planning import Lane, LatePace, PastRun, Request, Stragglers, plan
+from sensors.planning import Lane, LatePace, PastRun, Request, Stragglers, plan, quiet
 
 PRIORITY = {"live": "10", "day": "5", "late": "0"}
 UNDER_WAY = [
@@ -42,6 +45,7 @@ UNDER_WAY = [
 ]
 FINISHED = [DagsterRunStatus.SUCCESS, DagsterRunStatus.FAILURE, DagsterRunStatus.CANCELED]
 REMEMBERED_RUNS = 200
+BROKER_SECONDS = 3.0
 SILENT_AFTER = timedelta(minutes=10)
 """A started run without any event for so long has lost its process; R4 makes a mistake harmless."""
 
@@ -73,14 +77,28 @@ def evaluate(instance: DagsterInstance, tables: Tables, cursor: str | None, now:
         unreadable = len(opened.index.unreadable())
         lacking = backlog.measure(opened, [hour for hour in waiting.hours if units.is_late(hour, now)])
         pace = LatePace(timedelta(minutes=opened.settings.late_minutes), opened.settings.late_rows)
-    runs = {kind: past_runs(instance, kind) for kind in ("hours", "days")}
-    requests = plan(waiting, now, under_way(instance), runs["hours"], runs["days"], Stragglers(lacking.rows, lacking.unseen), pace)
+        ends = opened.index.ends()
+    hour_runs, day_runs, busy = past_runs(instance, "hours"), past_runs(instance, "days"), under_way(instance)
+    requests = plan(waiting, now, busy, hour_runs, day_runs, Stragglers(lacking.rows, lacking.unseen), pace)
+    quiet_requests = quiet(now, requests, busy, hour_runs, day_runs)
+    requests += quiet_requests
+    found = materializations(new)
+    if not found and quiet_requests and nothing_unread(tables.settings(), ends):
+        found = [AssetMaterialization("raw_events", partition=units.floor_hour(now).strftime(HOUR_FORMAT), metadata=_metadata([]))]
     return SensorResult(
         run_requests=[run_request(request) for request in requests],
         skip_reason=None if requests else SkipReason(_why_nothing(waiting, unreadable)),
-        asset_events=materializations(new),
+        asset_events=found,
         cursor=_advanced(cursor, new),
     )
+
+
+def nothing_unread(settings: Settings, ends: Mapping[str, int]) -> bool:
+    """Whether the broker answers and the lake, which ends here, has all of the log: raw is fresh though nothing came."""
+    try:
+        return all(partition.records <= 0 for partition in lag.measure(settings, ends, BROKER_SECONDS))
+    except TransientError:
+        return False
 
 
 def run_request(request: Request) -> RunRequest:

@@ -15,6 +15,9 @@ Lane = Literal["live", "late", "day"]
 DAY_PACE = timedelta(minutes=1)
 """Day rows are refreshed at most this often, so that they never hold up the live hour."""
 
+QUIET_PACE = timedelta(minutes=4)
+"""Where nothing arrives the live window and today are refreshed this often all the same: a green badge means that the path works."""
+
 LATE_RANGES = 10
 """So many contiguous ranges of late hours are asked for at once, the newest first."""
 
@@ -99,6 +102,30 @@ def plan(
         *_newest("day", days if rested else [], units.DAY),
     ]
     return [request for request in requests if request.lane not in lanes]
+
+
+def quiet(
+    now: datetime,
+    requests: Collection[Request],
+    busy: Collection[Request],
+    hour_runs: Sequence[PastRun] = (),
+    day_runs: Sequence[PastRun] = (),
+) -> list[Request]:
+    """What to ask for besides `requests`, though nothing of it waits: the live hours and today, where no run was over them lately."""
+    lanes = {request.lane for request in (*requests, *busy)}
+    hour, today = units.floor_hour(now), units.floor_day(now)
+    live = [run.started for run in hour_runs if run.first <= hour <= run.last or run.first <= hour - units.HOUR <= run.last]
+    days = [run.started for run in day_runs if run.first <= today <= run.last]
+    found: list[Request] = []
+    if "live" not in lanes and _rested(now, live) and retry_at(hour, hour_runs) <= now:
+        found.append(Request("live", hour - units.HOUR, hour))
+    if "day" not in lanes and _rested(now, days) and retry_at(today, day_runs) <= now:
+        found.append(Request("day", today, today))
+    return found
+
+
+def _rested(now: datetime, started: Sequence[datetime]) -> bool:
+    return all(now - instant >= QUIET_PACE for instant in started)
 
 
 def gathered(now: datetime, hour_runs: Sequence[PastRun], stragglers: Stragglers, pace: LatePace) -> bool:

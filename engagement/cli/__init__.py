@@ -30,6 +30,8 @@ COMMANDS = {
     "check": "engagement.cli.check:check",
     "anomalies": "engagement.cli.anomalies:app",
     "status": "engagement.cli.tables:status",
+    "exporter": "engagement.cli.exporter:exporter",
+    "monitoring": "engagement.cli.exporter:monitoring",
     "dead-letters": "engagement.cli.dead_letters:app",
     "export": "engagement.cli.export:export",
     "forget": "engagement.cli.forget:forget",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import signal
-import sys
 import threading
 from typing import Annotated
 
@@ -30,18 +29,10 @@ def ingest(*, until_idle: Annotated[bool, Parameter(negative="")] = False) -> No
     until_idle
         Leave when every partition has been read to its end.
     """
-    import structlog
-
     from engagement.ingest.consumer import Ingest
+    from engagement.logs import to_stderr
 
-    structlog.configure(
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.JSONRenderer(),
-        ],
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-    )
+    to_stderr("ingest")
     settings = settings_module.load()
     lake, lake_format = open_lake(settings)
     stop = threading.Event()

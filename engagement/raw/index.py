@@ -277,6 +277,11 @@ class RawIndex:
         for bounds in ranges:
             yield from self._db.execute(query, bounds * 2)
 
+    def ends(self) -> dict[str, int]:
+        """Chain label -> the offset behind everything that is claimed of it, raw or archived."""
+        query = 'select chain, max("end") from (select chain, "end" from files union all select chain, "end" from ranges) group by chain'
+        return dict(self._db.execute(query))
+
     def newest_received_at(self) -> datetime | None:
         """Log-append time of the newest record of the log, rejects included, imports not."""
         query = """

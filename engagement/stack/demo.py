@@ -79,6 +79,7 @@ def check_ports(settings: Settings) -> None:
         (settings.dagster_port, "ENGAGEMENT_DAGSTER_PORT"),
         (settings.dashboard_port, "ENGAGEMENT_DASHBOARD_PORT"),
         (settings.metrics_port, "ENGAGEMENT_METRICS_PORT"),
+        (settings.exporter_port, "ENGAGEMENT_EXPORTER_PORT"),
     ]
     if brings_broker(settings):
         wanted.append((_broker_port(settings), "ENGAGEMENT_KAFKA_BOOTSTRAP_SERVERS (the demo then uses that broker)"))
@@ -131,6 +132,8 @@ def parts(settings: Settings, rate: float, code_port: int, history_when: Callabl
             ready=_answers(settings.host, settings.dashboard_port, "/_stcore/health"),
         ),
     ]  # fmt: skip
+    exporter = [*engagement, "exporter"]
+    found.append(Part("exporter", exporter, needs=["dagster-code"], ready=_answers(settings.host, settings.exporter_port, "/metrics")))
     if history_when is not None:
         argv = [*engagement, "simulate", "--history", HISTORY, "--history-only", "--rate", str(min(rate, HISTORY_RATE)), "--users", USERS]
         found.append(Part("history", argv, needs=["topics"], when=history_when, once=True, deadline_seconds=600))

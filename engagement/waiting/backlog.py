@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -32,23 +32,23 @@ def measure(context: TableContext, hours: Iterable[datetime]) -> Backlog:
     rows, unseen = 0, set()
     received: list[datetime] = []
     for hour in hours:
-        made = _hour_facts(context, hour)
+        made = hour_facts(context, hour)
         if not made:
             unseen.add(hour)
         for slot in units.slots_of(hour, context.format.slot_minutes):
-            lacking = _lacking(context, slot, made.get("offsets", {}).get(slot.isoformat(), {}))
+            lacking = beyond(context.index.touching(slot), slot, made.get("offsets", {}).get(slot.isoformat(), {}))
             rows += sum(raw.event_slots[slot] for raw in lacking)
             received += [raw.first_received_at for raw in lacking if raw.first_received_at]
     return Backlog(rows, min(received, default=None), frozenset(unseen))
 
 
-def _hour_facts(context: TableContext, hour: datetime) -> dict[str, Any]:
+def hour_facts(context: TableContext, hour: datetime) -> dict[str, Any]:
     """What the day's object of hour rows says of this hour; empty where it has none."""
     facts = context.footers.of(context.lake.stat(units.hours_key(hour.date())))
     made: dict[str, Any] = facts.get("hours", {}).get(hour.isoformat(), {})
     return made
 
 
-def _lacking(context: TableContext, slot: datetime, covered: dict[str, int]) -> list[Source]:
-    """Raw objects and archived ranges with rows of the slot beyond the covered offsets."""
-    return [raw for raw in context.index.touching(slot) if raw.upto(slot) > covered.get(raw.chain.label, 0)]
+def beyond(touching: Iterable[Source], slot: datetime, covered: Mapping[str, int]) -> list[Source]:
+    """Of the sources of a slot those with rows of it behind the covered offsets (chain label -> end)."""
+    return [raw for raw in touching if raw.upto(slot) > covered.get(raw.chain.label, 0)]

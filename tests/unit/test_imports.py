@@ -14,7 +14,7 @@ import pytest
 import engagement.ingest
 
 ROOT = Path(engagement.__file__).parents[1]
-OUTER = {"engagement_assets", "sensors", "resources", "quality"}
+OUTER = {"engagement_assets", "sensors", "resources", "quality", "monitoring"}
 
 
 def loaded_after(statement):
@@ -87,8 +87,9 @@ def test_the_look_at_imports_sees_what_it_should_and_no_more():
 
 
 FLOORS = [
-    {"errors", "contract", "progress"}, {"settings"}, {"lake", "connection"}, {"raw"}, {"model", "ingest"}, {"tables"},
-    {"waiting", "catalog", "export", "backup", "stack", "verdicts"}, {"erasure", "maintenance", "dashboard"}, {"cli"}, {"__main__"},
+    {"errors", "contract", "progress", "logs"}, {"settings"}, {"lake", "connection"}, {"raw"}, {"model", "ingest"}, {"tables"},
+    {"waiting", "catalog", "export", "backup", "stack", "verdicts"}, {"freshness"}, {"erasure", "maintenance", "dashboard"},
+    {"exporter"}, {"cli"}, {"__main__"},
 ]  # fmt: skip
 """Rooms of `engagement`, the lowest first (docs/decisions/0018-rooms.md)."""
 

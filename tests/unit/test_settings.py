@@ -191,6 +191,7 @@ def test_a_child_gets_absolute_paths_and_no_defaults(toml):
         "ENGAGEMENT_STATE_DIR": str(folder / ".engagement"),
         "ENGAGEMENT_MODEL": "",
         "ENGAGEMENT_RETENTION": "",
+        "ENGAGEMENT_SLA": "",
         "ENGAGEMENT_FLUSH_SECONDS": "10",
         "ENGAGEMENT_KAFKA__security__protocol": "SSL",
     }
@@ -230,7 +231,7 @@ def test_a_child_in_any_folder_reads_the_same_settings(environ):
     assert {name: getattr(child, name) for name in parent.__slots__ if name != "sources"} == {
         name: getattr(parent, name) for name in parent.__slots__ if name != "sources"
     }
-    assert set(child.sources) == set(parent.sources) | {"lake_url", "state_dir", "model", "retention"}
+    assert set(child.sources) == set(parent.sources) | {"lake_url", "state_dir", "model", "retention", "sla"}
 
 
 def test_nothing_is_read_at_import(monkeypatch):
