@@ -30,7 +30,7 @@ demo: setup  ## the whole product on this machine with live data; prints the add
 # Integration tests wait for most of their time: three at once, each worker with a broker of its own.
 # The demo is alone: its test looks at what is live as long as it is.
 test: setup packages s3  ## every test: unit, integration (real broker, real Dagster), end to end (real page)
-	@$(PY) -m pytest tests/e2e/test_demo.py
+	@$(PY) -m pytest tests/e2e/test_demo.py tests/e2e/test_monitoring.py
 	@$(PY) -m pytest -n 3 --dist worksteal tests/e2e/test_page.py tests/e2e/test_demo_on_s3.py tests/integration
 	@$(PY) -m pytest -n auto --dist worksteal tests/unit
 

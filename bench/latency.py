@@ -148,7 +148,7 @@ def pss_kib(pid: int) -> int:
 
 def environment(folder: Path, bootstrap: str, flush: int) -> dict[str, str]:
     """Of the demo: a folder, free ports and a broker of its own."""
-    dagster, dashboard, metrics = processes.free_ports(HOST, 3)
+    dagster, dashboard, metrics, exporter = processes.free_ports(HOST, 4)
     return measure.clean_environment(
         ENGAGEMENT_STATE_DIR=str(folder / "state"),
         ENGAGEMENT_LAKE_URL=str(folder / "lake"),
@@ -157,6 +157,7 @@ def environment(folder: Path, bootstrap: str, flush: int) -> dict[str, str]:
         ENGAGEMENT_DAGSTER_PORT=str(dagster),
         ENGAGEMENT_DASHBOARD_PORT=str(dashboard),
         ENGAGEMENT_METRICS_PORT=str(metrics),
+        ENGAGEMENT_EXPORTER_PORT=str(exporter),
     )
 
 

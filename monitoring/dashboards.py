@@ -36,6 +36,7 @@ BREACH = (
     "clamp((scalar(max(engagement_sla_seconds{asset='raw_events', level='fail'})) - max(engagement_behind_seconds))"
     " / clamp_min(max(deriv(engagement_behind_seconds[5m])), 0.01), 0, 86400)"
 )
+SHARE = "sum by (topic) (rate(engagement_rejects_total[5m])) / sum by (topic) (rate(engagement_flush_rows_sum[5m]))"
 ON_CALL: Sequence[Panel] = (
     Panel("SLA by asset", [("max by (asset) (engagement_sla_state{lane='live'})", "{{asset}}")], kind="states", width=24,
           about="On data time: how old the oldest record is that the asset lacks. Backfills do not change it."),
@@ -64,8 +65,7 @@ ON_CALL: Sequence[Panel] = (
 ENGINEER: Sequence[Panel] = (
     Panel("Records a second", [("sum by (topic) (rate(engagement_records_total[2m]))", "{{topic}}")], unit="reqps"),
     Panel("Rejects a second by reason", [("sum by (reason) (rate(engagement_rejects_total[5m]))", "{{reason}}")], unit="reqps"),
-    Panel("Share of rejects", [("sum by (topic) (rate(engagement_rejects_total[5m])) / sum by (topic) (rate(engagement_flush_rows_sum[5m]))",
-                                "{{topic}}")], unit="percentunit"),
+    Panel("Share of rejects", [(SHARE, "{{topic}}")], unit="percentunit"),
     Panel("Late, or out of place, a second", [("sum by (what) (rate(engagement_noticed_total[5m]))", "{{what}}")], unit="reqps"),
     Panel("Oldest unread record by partition", [("engagement_behind_seconds", "{{topic}} {{partition}}")], unit="s"),
     Panel("Bytes the consumer holds", [("sum(engagement_buffered_bytes)", "buffered")], unit="bytes"),

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from helpers import eventually
+from helpers import DEMO_PORTS, eventually
 from playwright.sync_api import expect, sync_playwright
 
 from engagement.dashboard import app, data
@@ -32,7 +32,6 @@ PATIENCE = 60
 GROWING = ("active_users", "installs")
 """What never shrinks within an hour: a late event can join two sessions, but takes away no user and no install."""
 
-PORTS = ("ENGAGEMENT_DAGSTER_PORT", "ENGAGEMENT_DASHBOARD_PORT", "ENGAGEMENT_METRICS_PORT")
 RESULT = {
     "events_produced", "rows_raw", "rows_rejected", "duplicates_dropped", "first_number_seconds", "latency_p50_seconds",
     "latency_p95_seconds",
@@ -43,7 +42,7 @@ RESULT = {
 def environment(tmp_path):
     """A world of its own for the command line: folders and free ports."""
     ours = {"ENGAGEMENT_LAKE_URL": str(tmp_path / "lake"), "ENGAGEMENT_STATE_DIR": str(tmp_path / "state")}
-    ours |= dict(zip(PORTS, map(str, processes.free_ports("127.0.0.1", len(PORTS))), strict=True))
+    ours |= dict(zip(DEMO_PORTS, map(str, processes.free_ports("127.0.0.1", len(DEMO_PORTS))), strict=True))
     return {name: value for name, value in os.environ.items() if not name.startswith("ENGAGEMENT_")} | ours
 
 
@@ -168,7 +167,7 @@ def left_of(state):
 @pytest.mark.chromium
 @pytest.mark.usefixtures("broker")
 def test_the_demo_shows_live_numbers_that_the_lake_holds_and_ends_leaving_nothing(environment, page, hour, tmp_path):
-    dagster, dashboard, exporter = (f"http://127.0.0.1:{environment[name]}" for name in PORTS)
+    dagster, dashboard, consumer, _ = (f"http://127.0.0.1:{environment[name]}" for name in DEMO_PORTS)
     log = tmp_path / "demo.log"
     with running_demo(environment, tmp_path) as demo:
         eventually(lambda: fetched(f"{dashboard}/_stcore/health") or demo.poll() is not None, PATIENCE)
@@ -187,7 +186,7 @@ def test_the_demo_shows_live_numbers_that_the_lake_holds_and_ends_leaving_nothin
         assert "<!DOCTYPE html>" in (fetched(dagster) or "")
         status, _ = eventually(lambda: (said := dagster_says(dagster))[1] and said, PATIENCE, pause=1)
         assert status == "RUNNING"
-        beat = metrics(fetched(f"{exporter}/metrics"))["engagement_heartbeat_seconds"]
+        beat = metrics(fetched(f"{consumer}/metrics"))["engagement_heartbeat_seconds"]
         assert abs(time.time() - beat) < 30
 
         eventually(lambda: all((shown(page)[name] or 0) > seen[name] for name in GROWING[:1]), PATIENCE)  # and it goes on by itself
@@ -212,7 +211,7 @@ def test_the_demo_shows_live_numbers_that_the_lake_holds_and_ends_leaving_nothin
     assert {partition["lag"] for partition in found["partitions"]} == {0}
 
 
-@pytest.mark.parametrize("name", PORTS)
+@pytest.mark.parametrize("name", DEMO_PORTS)
 def test_a_port_in_use_is_refused_in_one_line_that_names_its_setting(environment, tmp_path, name):
     environment["ENGAGEMENT_KAFKA_BOOTSTRAP_SERVERS"] = "127.0.0.1:1"
     with socket.socket() as taken:

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from helpers import eventually
+from helpers import DEMO_PORTS, eventually
 
 from engagement.stack import jars, processes, s3
 from engagement.stack.broker import Broker
@@ -18,14 +18,13 @@ from engagement.stack.broker import Broker
 ENGAGEMENT = str(Path(sys.executable).with_name("engagement"))
 SECONDS = 240
 """Of patience, on a machine that does much else."""
-PORTS = ("ENGAGEMENT_DAGSTER_PORT", "ENGAGEMENT_DASHBOARD_PORT", "ENGAGEMENT_METRICS_PORT")
 
 
 @pytest.fixture
 def environment(tmp_path):
     """A lake in a bucket, a broker, free ports."""
     assert (jars.main([]), s3.main([])) == (0, 0)
-    ours = dict(zip(PORTS, map(str, processes.free_ports("127.0.0.1", len(PORTS))), strict=True))
+    ours = dict(zip(DEMO_PORTS, map(str, processes.free_ports("127.0.0.1", len(DEMO_PORTS))), strict=True))
     ours |= {"ENGAGEMENT_LAKE_URL": "s3://lake/demo", "ENGAGEMENT_STATE_DIR": str(tmp_path / "state")}
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(("ENGAGEMENT_", "AWS_"))}
     with s3.S3Server(tmp_path / "s3") as server, Broker(tmp_path / "kafka") as broker:
