@@ -6,8 +6,8 @@ For the tests and the game day; the programs come from Debian's packages.
 from __future__ import annotations
 
 import json
+import os
 import shutil
-import subprocess
 import threading
 import time
 import urllib.parse
@@ -100,7 +100,7 @@ def running(settings: Settings, folder: Path, pace: rules.Pace = rules.PACE) -> 
 @contextmanager
 def _program(argv: list[str], log: Path, url: str) -> Iterator[None]:
     with log.open("wb") as output:
-        child = subprocess.Popen(argv, stdout=output, stderr=output)
+        child = processes.start(argv, output, os.environ)
     try:
         deadline = time.monotonic() + READY_SECONDS
         while not _answers(f"{url}/-/ready"):
