@@ -111,15 +111,19 @@ def quiet(
     hour_runs: Sequence[PastRun] = (),
     day_runs: Sequence[PastRun] = (),
 ) -> list[Request]:
-    """What to ask for besides `requests`, though nothing of it waits: the live hours and today, where no run was over them lately."""
-    lanes = {request.lane for request in (*requests, *busy)}
+    """What to ask for besides `requests`, though nothing of it waits: the live hours and today, where no run was over them lately.
+
+    Nothing while live events are worked off: their runs say the same.
+    """
+    if {request.lane for request in (*requests, *busy)} & {"live", "day"}:
+        return []
     hour, today = units.floor_hour(now), units.floor_day(now)
     live = [run.started for run in hour_runs if run.first <= hour <= run.last or run.first <= hour - units.HOUR <= run.last]
     days = [run.started for run in day_runs if run.first <= today <= run.last]
     found: list[Request] = []
-    if "live" not in lanes and _rested(now, live) and retry_at(hour, hour_runs) <= now:
+    if _rested(now, live) and retry_at(hour, hour_runs) <= now:
         found.append(Request("live", hour - units.HOUR, hour))
-    if "day" not in lanes and _rested(now, days) and retry_at(today, day_runs) <= now:
+    if _rested(now, days) and retry_at(today, day_runs) <= now:
         found.append(Request("day", today, today))
     return found
 

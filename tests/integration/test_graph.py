@@ -25,6 +25,7 @@ from engagement_assets.steps import PartitionsDropped, require_range
 from quality import gates
 from resources.tables import Tables
 from resources.tags import LANE, RANGE_END, RANGE_START
+from sensors import arrivals, planning
 from sensors.arrivals import SILENT_AFTER, evaluate
 from sensors.planning import FIRST_DELAY
 
@@ -87,7 +88,9 @@ class Harness:
 
 
 @pytest.fixture
-def lake(tmp_path: Path) -> Iterator[Harness]:
+def lake(tmp_path: Path, monkeypatch) -> Iterator[Harness]:
+    """What is refreshed although nothing arrives is left out but where a test asks for it."""
+    monkeypatch.setattr(arrivals, "quiet", lambda *_: [])
     home = tmp_path / "dagster"
     home.mkdir()
     with DagsterInstance.local_temp(str(home)) as instance:
@@ -108,6 +111,21 @@ def test_the_sensor_asks_for_exactly_the_hours_that_wait_and_the_tables_carry_th
     lake.settle()
     assert lake.asked(NOON + timedelta(hours=1)) == []
     assert_equals_oracle(lake)
+
+
+def test_in_a_silent_night_the_live_hours_and_today_are_refreshed_all_the_same_and_raw_is_fresh_if_the_log_is_read(lake, monkeypatch):
+    lake.arrive(NOON)
+    lake.settle()
+    monkeypatch.setattr(arrivals, "quiet", planning.quiet)
+    night = datetime.now(UTC) + timedelta(hours=9)  # runs are recorded by the real clock
+    cursor = lake.tick(night).cursor
+    result = lake.tick(night, cursor)
+    assert {request.tags[LANE] for request in result.run_requests} == {"live", "day"}
+    assert result.asset_events == [], "no broker answers: nobody knows whether raw is whole"
+    monkeypatch.setattr(arrivals, "nothing_unread", lambda *_: True)
+    (raw,) = lake.tick(night, cursor).asset_events
+    assert raw.asset_key.to_user_string() == "raw_events"
+    assert raw.metadata["objects"].value == 0
 
 
 def test_stragglers_of_old_hours_are_gathered_while_the_live_hour_goes_on(lake):

@@ -37,7 +37,7 @@ def test_a_zombie_does_not_hide_what_was_seen_of_it_alive() -> None:
 
 def test_children_that_nobody_waits_for_count(tmp_path: Path) -> None:
     usage = measure.run([sys.executable, "-c", BURN], tmp_path / "output", begun=lambda text: "begun" in text)
-    assert usage.cpu > 0.25
+    assert usage.cpu > 0.1
     assert usage.start_cpu < usage.cpu
 
 

@@ -9,7 +9,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engagement.waiting.waits import Waiting
-from sensors.planning import FIRST_DELAY, LATE_RANGES, LONGEST_DELAY, LatePace, PastRun, Request, Stragglers, plan, retry_at, retry_delay
+from sensors.planning import (
+    FIRST_DELAY,
+    LATE_RANGES,
+    LONGEST_DELAY,
+    QUIET_PACE,
+    LatePace,
+    PastRun,
+    Request,
+    Stragglers,
+    plan,
+    quiet,
+    retry_at,
+    retry_delay,
+)
 
 HOUR, DAY, SECOND = timedelta(hours=1), timedelta(days=1), timedelta(seconds=1)
 NOW = datetime(2026, 3, 11, 10, 20, tzinfo=UTC)
@@ -240,3 +253,33 @@ def test_an_hour_whose_live_run_still_goes_on_is_not_asked_for_as_a_late_one():
     going_on = [Request("live", THIS - 3 * HOUR, THIS - 2 * HOUR)]
     assert plan(waiting(-2), NOW, going_on) == []
     assert plan(waiting(-4), NOW, going_on) == [Request("late", THIS - 4 * HOUR, THIS - 4 * HOUR)]
+
+
+def asked_quietly(requests=(), busy=(), hour_runs=(), day_runs=()):
+    return [request.lane for request in quiet(NOW, requests, [Request(lane, THIS, THIS) for lane in busy], hour_runs, day_runs)]
+
+
+def test_where_nothing_arrives_the_live_hours_and_today_are_refreshed_every_few_minutes():
+    assert quiet(NOW, [], []) == [Request("live", THIS - HOUR, THIS), Request("day", TODAY, TODAY)]
+    lately, before = NOW - QUIET_PACE + SECOND, NOW - QUIET_PACE
+    live, day = run(0, ended=lately, succeeded=True), PastRun(TODAY, TODAY, lately, lately, succeeded=True)
+    assert asked_quietly(hour_runs=[live], day_runs=[day]) == []
+    assert asked_quietly(hour_runs=[run(0, ended=before, succeeded=True)], day_runs=[day]) == ["live"]
+    assert asked_quietly(hour_runs=[live], day_runs=[PastRun(TODAY, TODAY, before, before, succeeded=True)]) == ["day"]
+
+
+def test_a_run_over_old_hours_is_no_refresh_of_the_live_ones():
+    assert asked_quietly(hour_runs=[run(-30, -2, ended=NOW, succeeded=True)]) == ["live", "day"]
+
+
+@pytest.mark.parametrize("lane", ["live", "day"])
+def test_nothing_is_refreshed_quietly_while_live_events_are_worked_off(lane):
+    assert asked_quietly(busy=[lane]) == asked_quietly(requests=[Request(lane, THIS, THIS)]) == []
+
+
+def test_late_events_alone_do_not_keep_the_live_hours_from_their_refresh():
+    assert asked_quietly(busy=["late"]) == ["live", "day"]
+
+
+def test_what_failed_waits_for_its_delay_here_too():
+    assert asked_quietly(hour_runs=[run(0, ended=NOW - QUIET_PACE)] * 20) == ["day"]
