@@ -10,6 +10,8 @@ from engagement.errors import TransientError
 from engagement.settings import Settings
 
 if TYPE_CHECKING:
+    from engagement.freshness import ages
+    from engagement.ingest.lag import Lag
     from engagement.raw.findings import Audit
     from engagement.tables.finality import Finality
 
@@ -19,7 +21,9 @@ SUSPECT_DAYS = timedelta(days=3)
 
 def collect(settings: Settings, now: datetime) -> dict[str, Any]:
     """All facts; a part that cannot be asked (no broker, no instance) is None with the reason under `problems`."""
+    from engagement.freshness import ages
     from engagement.maintenance.layers import measure
+    from engagement.raw.names import IMPORT_TOPIC
     from engagement.tables import finality
     from engagement.tables.context import open_tables
     from engagement.waiting import waits
@@ -28,11 +32,15 @@ def collect(settings: Settings, now: datetime) -> dict[str, Any]:
     problems: list[str] = []
     with open_tables(settings) as opened:
         waiting = waits.compute(opened)
+        lacking = ages.lacking(opened, waiting, now, ages.Seen())
         delays = _delays(opened, waiting.hours, now)
         audit = audited(opened)
         assets = _assets(opened, now, sum(chain.rows for chain in audit.chains))
         sizes, final = measure(opened.lake), finality.read(opened.lake)
         held, suspicious = _held(opened), _suspects(opened, now)
+    partitions = _lag(settings, audit, problems)
+    only_imports = all(chain.chain.startswith(f"{IMPORT_TOPIC}/") for chain in audit.chains)
+    _judge(assets, lacking, partitions, settings, now, only_imports=only_imports)
     last_runs = _last_runs(settings, problems)
     for row in assets:
         row["last_run"] = last_runs.get(row["asset"])
@@ -41,7 +49,7 @@ def collect(settings: Settings, now: datetime) -> dict[str, Any]:
         "assets": assets,
         "raw": _raw(audit),
         "audit": _audit(audit),
-        "partitions": _lag(settings, audit, now, problems),
+        "partitions": partitions and [_partition(item, now) for item in partitions],
         "waits": {
             "hours": {hour.isoformat(): why for hour, why in waiting.hours.items()},
             "days": {day.isoformat(): why for day, why in waiting.days.items()},
@@ -192,8 +200,23 @@ def _last_runs(settings: Settings, problems: list[str]) -> dict[str, str]:
     return {name: datetime.fromtimestamp(event.timestamp, UTC).isoformat(timespec="seconds") for name, event in found.items() if event}
 
 
-def _lag(settings: Settings, audit: Audit, now: datetime, problems: list[str]) -> list[dict[str, Any]] | None:
-    """Per partition: the log's end, the lake's end, how far apart in records and seconds; None where the broker does not answer."""
+def _judge(
+    assets: list[dict[str, Any]], lacking: ages.Lacking, partitions: list[Lag] | None, settings: Settings, now: datetime, *,
+    only_imports: bool,
+) -> None:  # fmt: skip
+    """Add to each asset how old the oldest record is that it lacks, and what its SLA says (docs/monitoring.md)."""
+    from engagement.freshness import ages, sla
+
+    log = ages.NO_LOG if partitions is None and only_imports else ages.Log.of(partitions)
+    found = {item.asset: item for item in ages.judge(lacking, log, sla.load(settings), now) if item.lane == "live"}
+    for row in assets:
+        item = found[row["asset"]]
+        row["lacks_seconds"] = None if item.age is None else round(item.age.total_seconds(), 1)
+        row["sla"] = item.state.name.lower()
+
+
+def _lag(settings: Settings, audit: Audit, problems: list[str]) -> list[Lag] | None:
+    """Per partition: the log's end, the lake's end, how far apart; None where the broker does not answer."""
     from engagement.ingest import lag
 
     try:
@@ -207,10 +230,11 @@ def _lag(settings: Settings, audit: Audit, now: datetime, problems: list[str]) -
             problems.append(f"{where}: the lake ends at {item.lake_end}, the log at {item.log_end}: the broker lost records or is another")
         elif item.lost:
             problems.append(f"{where}: the log has already lost {item.lost:,} records that the lake lacks: ingest records them as a gap")
-    return [
-        {
-            "topic": item.topic, "partition": item.partition, "log_end": item.log_end, "lake_end": item.lake_end,
-            "lag": item.records, "lost": item.lost, "lag_seconds": None if (age := item.seconds(now)) is None else round(age, 1),
-        }
-        for item in found
-    ]  # fmt: skip
+    return found
+
+
+def _partition(item: Lag, now: datetime) -> dict[str, Any]:
+    return {
+        "topic": item.topic, "partition": item.partition, "log_end": item.log_end, "lake_end": item.lake_end,
+        "lag": item.records, "lost": item.lost, "lag_seconds": None if (age := item.seconds(now)) is None else round(age, 1),
+    }  # fmt: skip

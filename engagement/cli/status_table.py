@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
 NAMED = 5
 """So many findings, gaps, hours and days are named one by one; `--json` has them all."""
+STYLES = {"ok": "green", "unknown": "dim", "warn": "yellow", "fail": "red"}
 PARTITIONS = 12
 """So many partitions of a topic are named, those furthest behind first."""
 
@@ -21,10 +22,16 @@ def show(found: dict[str, Any]) -> None:
     from rich.table import Table
 
     console = Console(width=None if sys.stdout.isatty() else 130, highlight=False)
-    table = Table("asset", "newest data", "age", "rows", "last run", title=f"lake {found['lake']}", title_justify="left")
+    table = Table("asset", "newest data", "age", "lacks", "SLA", "rows", "last run", title=f"lake {found['lake']}", title_justify="left")
     for row in found["assets"]:
         table.add_row(
-            row["asset"], _moment(row["newest_received_at"]), _age(row["age_seconds"]), f"{row['rows']:,}", _moment(row["last_run"])
+            row["asset"],
+            _moment(row["newest_received_at"]),
+            _age(row["age_seconds"]),
+            _age(row["lacks_seconds"]),
+            f"[{STYLES[row['sla']]}]{row['sla']}[/]",
+            f"{row['rows']:,}",
+            _moment(row["last_run"]),
         )
     console.print(table)
     _lag(console, found["partitions"])

@@ -82,3 +82,19 @@ def test_offsets_of_transactions_alone_are_behind_without_an_age(kafka_settings)
     found, _ = partitions(kafka_settings)
     assert found[topic, 2]["lag"] == 2
     assert found[topic, 2]["lag_seconds"] is None
+
+
+def test_each_asset_has_its_sla_state_on_data_time(kafka_settings):
+    produce(kafka_settings, 0, 50)
+    read_to_the_end(kafka_settings)
+    now = datetime.now(UTC)
+
+    def states(at):
+        return {row["asset"]: row["sla"] for row in status.collect(kafka_settings, at)["assets"]}
+
+    assert states(now)["raw_events"] == states(now + timedelta(hours=9))["raw_events"] == "ok", "all of the log is in"
+    produce(kafka_settings, 50, 60)
+    assert set(states(datetime.now(UTC)).values()) == {"ok"}
+    late = states(datetime.now(UTC) + timedelta(minutes=6))
+    assert late["raw_events"] == late["hourly_engagement"] == "fail", "the log holds what nobody has read"
+    assert late["daily_engagement"] == "warn"
