@@ -59,6 +59,7 @@ bench: setup  ## measurements quoted in the docs; prints them with machine and d
 	@$(PY) bench/catch_up.py
 	@$(PY) bench/model.py
 	@$(PY) bench/faults.py
+	@$(PY) bench/game_day.py
 
 s3: .venv/.synced  ## build versitygw once, the S3 server of the tests; needs no Go on the machine
 	@$(PY) -m engagement.stack.s3
