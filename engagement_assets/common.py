@@ -11,14 +11,17 @@ from dagster import (
     FreshnessPolicy,
     PartitionsDefinition,
     TableColumn,
+    TableColumnDep,
+    TableColumnLineage,
     TableSchema,
     asset,
     map_asset_specs,
 )
 
 from engagement.freshness.sla import Sla
-from engagement.model import schemas
+from engagement.model import schemas, units
 from engagement.model.model import Model
+from engagement.tables import lineage
 
 TABLE_NAME = "dagster/table_name"
 
@@ -62,8 +65,29 @@ def with_freshness(found: Sequence[Defined], slas: Mapping[str, Sla]) -> list[De
 
 
 def with_columns(found: AssetsDefinition, model: Model) -> AssetsDefinition:
-    """The asset with its table's columns, as the declared model makes them, in its metadata."""
-    return found.map_asset_specs(lambda spec: spec.merge_attributes(metadata=column_schema(spec.metadata[TABLE_NAME], model)))
+    """The asset with its table's columns, as the declared model makes them, and what each is made from, in its metadata."""
+
+    def described(spec: AssetSpec) -> AssetSpec:
+        table = spec.metadata[TABLE_NAME]
+        return spec.merge_attributes(metadata=column_schema(table, model) | column_lineage(table, spec.key.to_user_string(), model))
+
+    return found.map_asset_specs(described)
+
+
+ASSETS = {
+    lineage.RAW: "raw_events", units.EVENTS: "events", units.FRAGMENTS: "session_fragments", units.ACTIVITY: "user_activity",
+    units.SESSIONS: "sessions",
+}  # fmt: skip
+"""Where columns come from -> the asset that has them."""
+
+
+def column_lineage(table: str, asset_name: str, model: Model) -> dict[str, Any]:
+    """Asset metadata with what each column is made from, read from the SQL; day rows are made from what hour rows are made from."""
+    found = {
+        name: [TableColumnDep(ASSETS[source], column) for source, column in behind if source in ASSETS and ASSETS[source] != asset_name]
+        for name, behind in lineage.columns(table, model).items()
+    }
+    return {"dagster/column_lineage": TableColumnLineage(found)}
 
 
 def column_schema(table: str, model: Model) -> dict[str, Any]:

@@ -25,6 +25,7 @@ COMMANDS = {
     "query": "engagement.cli.tables:query",
     "tables": "engagement.cli.model:tables",
     "sql": "engagement.cli.model:sql",
+    "explain": "engagement.cli.explain:explain",
     "catalog": "engagement.cli.catalog:app",
     "maintain": "engagement.cli.maintain:maintain",
     "check": "engagement.cli.check:check",

@@ -17,7 +17,10 @@ from dagster._core.code_pointer import CodePointer
 from dagster._core.definitions.reconstruct import initialize_repository_def_from_pointer
 from dagster._core.workspace.autodiscovery import loadable_targets_from_python_module
 
+from engagement.model import units
+from engagement.model.model import built_in
 from engagement_assets import definitions, partitions
+from engagement_assets.common import column_lineage
 from engagement_assets.definitions import build_definitions
 from engagement_assets.jobs import CATALOG, DAILY_ASSETS, HOURLY_ASSETS
 from resources.tables import Tables
@@ -186,3 +189,13 @@ def test_importing_the_definitions_reads_no_setting_and_creates_nothing(tmp_path
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_column_shows_in_dagster_where_it_comes_from():
+    (lineage,) = column_lineage(units.BIG_TABLE, "hourly_engagement", built_in()).values()
+    (behind,) = lineage.deps_by_column["bounce_rate"]
+    assert (behind.asset_key.to_user_string(), behind.column_name) == ("sessions", "is_bounce")
+    (lineage,) = column_lineage(units.EVENTS, "events", built_in()).values()
+    assert [(item.asset_key.to_user_string(), item.column_name) for item in lineage.deps_by_column["user_id"]] == [
+        ("raw_events", "user_id")
+    ]
