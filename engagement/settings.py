@@ -70,6 +70,7 @@ class Settings:
     max_dimension_values: int = _setting(1000, "values a dimension keeps by name in a period; the rest is OTHER", low=1)
     late_minutes: int = _setting(15, "late events of old hours are gathered so long before the hours are refreshed", unit="min", low=0)
     late_rows: int = _setting(100_000, "so many waiting rows of old hours are refreshed at once", low=1)
+    rebuild_days: int = _setting(3, "so many days are made again from raw every night; 0: none", unit="days", low=0)
     model: str = _setting("model.toml", "file of your own metrics, dimensions and promoted columns; empty: none, as without the file")
     retention: str = _setting(
         "retention.toml", "file that says after how many days what expires or moves; empty: none, as without the file"

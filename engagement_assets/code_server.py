@@ -16,6 +16,7 @@ from dagster._grpc import server
 
 from engagement.settings import load
 from engagement_assets.home import instance_home
+from resources import tags
 
 MODULE = "engagement_assets.definitions"
 PRELOADED = [MODULE, "engagement_assets.preload"]
@@ -24,6 +25,7 @@ PRELOADED = [MODULE, "engagement_assets.preload"]
 def main(host: str, port: str) -> None:
     """Serve until terminated; the Dagster home is the one in the state folder."""
     os.environ["DAGSTER_HOME"] = str(instance_home(load()))
+    os.environ[tags.OWN_PROCESS] = "1"
     with DagsterInstance.get() as instance:
         instance.upgrade(print)
         instance.reindex(print)

@@ -20,6 +20,7 @@ from engagement_assets import (
     partitions,
     quality,
     raw,
+    rebuilds,
     schedules,
     sessions,
 )
@@ -43,7 +44,7 @@ def build_definitions(history_start: date, tables: Tables) -> Definitions:
         ],
         asset_checks=[*raw.checks(), *checks.checks(cut, model)],
         jobs=[*refresh_jobs, audit_job, maintain_job, check_job],
-        schedules=[*schedules.schedules(audit_job), maintenance.schedule(maintain_job)],
+        schedules=[*schedules.schedules(audit_job), maintenance.schedule(maintain_job), *rebuilds.schedules(*refresh_jobs)],
         sensors=[arrivals_sensor(refresh_jobs), settled_sensor(check_job)],
         resources={"tables": tables},
         executor=in_process_executor,

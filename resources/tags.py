@@ -17,3 +17,6 @@ RANGE_START, RANGE_END = "dagster/asset_partition_range_start", "dagster/asset_p
 
 BACKFILL = "dagster/backfill"
 """Dagster's own: set on runs of a backfill from the UI."""
+
+OWN_PROCESS = "RUNS_HAVE_PROCESSES"
+"""No tag but a variable of the environment: the code server sets it for the runs that it forks."""

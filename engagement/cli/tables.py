@@ -9,6 +9,7 @@ import os
 import sys
 from dataclasses import replace
 from datetime import UTC, date, datetime
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
@@ -67,6 +68,7 @@ def backfill(
     from_: Annotated[str, Parameter(name="--from")],
     to: str,
     assets: str | None = None,
+    resume: Annotated[bool, Flag] = False,
     dry_run: Annotated[bool, Flag] = False,
     verbose: Annotated[bool, Flag] = False,
 ) -> None:
@@ -75,6 +77,7 @@ def backfill(
     For example:
 
         engagement backfill --from 2026-11-01 --to 2026-11-07
+        engagement backfill --from 2026-11-01 --to 2026-11-07 --resume
         engagement backfill --from 2026-11-01 --to 2026-11-01 --assets sessions,hourly_engagement --dry-run
 
     Parameters
@@ -85,6 +88,8 @@ def backfill(
         Last day, YYYY-MM-DD.
     assets
         Comma-separated assets to rebuild; all of them if left out.
+    resume
+        Leave out what the same command had done before it was killed or failed.
     dry_run
         Only list the runs it would do.
     verbose
@@ -97,15 +102,44 @@ def backfill(
     from engagement_assets import local_runs
 
     chosen = _assets(assets)
+    progress = _Progress(settings.state_dir / "backfills" / f"{from_}_{to}_{'+'.join(chosen or ['all'])}.txt")
     chunks = local_runs.backfill_chunks(first, last, chosen, now)
+    if resume:
+        chunks = [chunk for chunk in chunks if not progress.has(chunk)]
     if dry_run:
         for chunk in chunks:
             print(f"{'days ' if chunk.days else 'hours'} {chunk}  {', '.join(local_runs.assets_of(chunk, chosen) or ['all assets'])}")
         return
-    _backfill(settings, chunks, chosen, verbose)
+    if not resume:
+        progress.forget()
+    _backfill(settings, chunks, chosen, progress, verbose)
+    progress.forget()
 
 
-def _backfill(settings: settings_module.Settings, chunks: list[Any], chosen: list[str] | None, verbose: bool) -> None:
+class _Progress:
+    """Chunks that a backfill has done, one a line; the file is there as long as the backfill has not come to its end."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._done = set(path.read_text().splitlines()) if path.exists() else set()
+
+    def has(self, chunk: Any) -> bool:
+        return self._line(chunk) in self._done
+
+    def add(self, chunk: Any) -> None:
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        with self._path.open("a") as file:
+            file.write(f"{self._line(chunk)}\n")
+
+    def forget(self) -> None:
+        self._path.unlink(missing_ok=True)
+
+    @staticmethod
+    def _line(chunk: Any) -> str:
+        return f"{'days' if chunk.days else 'hours'} {chunk}"
+
+
+def _backfill(settings: settings_module.Settings, chunks: list[Any], chosen: list[str] | None, progress: _Progress, verbose: bool) -> None:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -127,6 +161,7 @@ def _backfill(settings: settings_module.Settings, chunks: list[Any], chosen: lis
         for chunk in chunks:
             bar.update(task, description=str(chunk))
             result = runs.run(chunk, lane="backfill", rebuild=True, assets=local_runs.assets_of(chunk, chosen))
+            progress.add(chunk)
             rows += _rows(result)
             seconds = (datetime.now(UTC) - began).total_seconds()
             bar.update(task, advance=chunk.units, speed=f"{rows / seconds:,.0f} rows/s")

@@ -14,7 +14,7 @@ from engagement.freshness.sla import ASSETS
 if TYPE_CHECKING:
     from dagster import DagsterInstance
 
-LANE, BACKFILL = "engagement/lane", "dagster/backfill"
+LANE, UNITS, BACKFILL = "engagement/lane", "engagement/units", "dagster/backfill"
 REMEMBERED = 300
 """Ended runs that are looked at: over an hour of them."""
 ENDED_WITHIN = timedelta(hours=1)
@@ -121,9 +121,23 @@ def _backfills(instance: DagsterInstance, ended: list[Any], now: datetime) -> It
         elif over < now - BACKFILLS_WITHIN:
             continue
         counts[status] += 1
+    counts["failed"] += _failed_rebuilds(instance, now)
     for status in ("running", "done", "failed", "canceled"):
         yield from sample(series.BACKFILLS, counts[status], status)
     yield from sample(series.BACKFILL_STILL, still)
+
+
+def _failed_rebuilds(instance: DagsterInstance, now: datetime) -> int:
+    """Runs of the schedule, or of `engagement backfill`, that failed within a day and were not made good by a later run."""
+    from dagster import DagsterRunStatus, RunsFilter
+
+    statuses = [DagsterRunStatus.SUCCESS, DagsterRunStatus.FAILURE]
+    last: dict[str, bool] = {}
+    for record in instance.get_run_records(RunsFilter(tags={LANE: "backfill"}, statuses=statuses), limit=REMEMBERED):
+        found = record.dagster_run
+        if BACKFILL not in found.tags and _ended_at(record) >= now - BACKFILLS_WITHIN:  # the newest first
+            last.setdefault(found.tags.get(UNITS, found.run_id), found.status is DagsterRunStatus.SUCCESS)
+    return sum(not good for good in last.values())
 
 
 def _assets(instance: DagsterInstance) -> Iterator[Sample]:

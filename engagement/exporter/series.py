@@ -102,7 +102,11 @@ FAILED_IN_A_ROW = _series(
 )
 MATERIALIZED = _series("materialized_timestamp_seconds", "asset", "Unix time of the asset's last materialization, whichever partition")
 BADGE = _series("dagster_freshness", "asset", "Dagster's own badge: 0 pass, 1 unknown, 2 warn, 3 fail")
-BACKFILLS = _series("backfills", "status", "Backfills of the last day by what became of them: running, done, failed, canceled")
+BACKFILLS = _series(
+    "backfills",
+    "status",
+    "Backfills of the last day: running, done, failed (days of the nightly schedule too), canceled",
+)
 BACKFILL_STILL = _series("backfill_still_seconds", "", "Longest time that a running backfill has ended no run")
 
 # the machine

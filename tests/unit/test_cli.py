@@ -13,6 +13,7 @@ import socket
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 
 import lake_helpers
 import pytest
@@ -461,6 +462,29 @@ def test_a_backfill_of_what_is_right_already_replaces_no_object_and_runs_at_low_
     assert code == 0, err
     assert {path: path.stat().st_mtime_ns for path in versions} == versions
     assert asked == [10]
+
+
+def test_a_backfill_that_failed_goes_on_with_resume_and_leaves_no_note_at_its_end(engagement, lake, monkeypatch):
+    from engagement_assets import local_runs
+
+    command = ("backfill", "--from", "2025-01-14", "--to", "2025-01-15", "--assets", "daily_engagement")
+    done = []
+
+    def run(_self, chunk, **_):
+        if len(done) == 1:
+            raise local_runs.RunFailed("the disk is full")
+        done.append(str(chunk))
+        return SimpleNamespace(all_events=[])
+
+    monkeypatch.setattr(local_runs.LocalRuns, "run", run)
+    assert engagement(*command)[0] == 1
+    assert done == ["2025-01-14"]
+    assert [line.split()[1] for line in engagement(*command, "--resume", "--dry-run")[1].splitlines()] == ["2025-01-15"]
+    assert [line.split()[1] for line in engagement(*command, "--dry-run")[1].splitlines()] == ["2025-01-14", "2025-01-15"]
+    done.clear()
+    assert engagement(*command, "--resume")[1] == "rebuilt 1 units, 0 rows\n"
+    assert done == ["2025-01-15"]
+    assert list((lake / "state" / "backfills").iterdir()) == []
 
 
 # ------------------------------------------------------------------------------------------------ import
