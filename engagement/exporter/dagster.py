@@ -28,8 +28,10 @@ _BACKFILL_STATUS = {
 
 def look(instance: DagsterInstance, now: datetime) -> Iterator[Sample]:
     """One look; raises what the instance's storage raises."""
+    wanted = set(instance.get_required_daemon_types())
     for name, beat in instance.get_daemon_heartbeats().items():
-        yield from sample(series.DAEMON, beat.timestamp, name)
+        if name in wanted:  # one that was switched off leaves its last heartbeat behind
+            yield from sample(series.DAEMON, beat.timestamp, name)
     yield from _ticks(instance)
     yield from _under_way(instance, now)
     ended = _ended(instance)
