@@ -17,7 +17,7 @@ import pandas as pd
 import streamlit as st
 
 from engagement import settings as settings_module
-from engagement.dashboard import data, freshness, pages
+from engagement.dashboard import data, freshness, pages, slas
 from engagement.dashboard.data import Numbers, Snapshot
 from engagement.dashboard.freshness import Status
 from engagement.errors import EngagementError
@@ -117,6 +117,7 @@ def main() -> None:
     st.navigation(
         [
             st.Page(partial(_engagement, settings), title="Engagement", url_path="engagement", default=True),
+            st.Page(partial(slas.page, settings), title="Freshness", url_path="freshness"),
             st.Page(partial(pages.quality, settings), title="Quality", url_path="quality"),
             st.Page(partial(pages.profile, settings), title="Profile", url_path="profile"),
         ]
