@@ -18,7 +18,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -50,13 +50,22 @@ class Demo:
 
     def part(self, *words: str) -> psutil.Process:
         """The one living process of the demo whose command line has these words."""
-        found = [item for item in psutil.Process(self.child.pid).children(recursive=True) if all(word in item.cmdline() for word in words)]
+        found = [item for item in psutil.Process(self.child.pid).children(recursive=True) if has_words(item, words)]
         return min(found, key=lambda item: item.create_time())
 
     def command(self, *arguments: str) -> str:
         """Run `engagement …` beside it; its output."""
         done = subprocess.run([*ENGAGEMENT, *arguments], env=self.environment, capture_output=True, text=True, check=True, timeout=300)
         return done.stdout
+
+
+def has_words(process: psutil.Process, words: Sequence[str]) -> bool:
+    """Whether a living process was started with these words."""
+    try:
+        line = process.cmdline()
+    except psutil.Error:  # it ended between two looks, as runs do
+        return False
+    return all(word in line for word in words)
 
 
 Failure = Callable[[Demo], Iterator[None]]
@@ -88,7 +97,7 @@ def killed(*words: str) -> Failure:
 
 def broker_stopped(_demo: Demo) -> Iterator[None]:
     """All of the broker stands still."""
-    found = [item for item in psutil.Process().children(recursive=True) if "kafka.Kafka" in item.cmdline()]
+    found = [item for item in psutil.Process().children(recursive=True) if has_words(item, ["kafka.Kafka"])]
     for process in found:
         process.send_signal(signal.SIGSTOP)
     try:
