@@ -54,10 +54,9 @@ def explain(
     settings = settings_module.load()
     require_lake(settings)
     with open_tables(settings) as opened:
-        if column is not None and column not in schemas.columns(folders[table], opened.model):
-            raise UsageError(
-                f"explain {table} --column {column}: its columns are {', '.join(schemas.columns(folders[table], opened.model))}"
-            )
+        columns = schemas.columns(folders[table], opened.model)
+        if column is not None and column not in columns:
+            raise UsageError(f"explain {table} --column {column}: its columns are {', '.join(columns)}")
         steps = list(_steps(folders[table], column, opened.model)) if column else []
         opened.index.sync()
         found = provenance.of(opened, folders[table], start, daily=hour is None)
@@ -73,7 +72,8 @@ def explain(
         print()
     for unit in found:
         made = ", ".join(f"{name} {value}" for name, value in unit.made_by.items())
-        print(f"{unit.key}  {unit.rows:,} rows; {made}{f'; OUTDATED: {chr(44).join(unit.outdated)}' if unit.outdated else ''}")
+        outdated = f"; OUTDATED: {','.join(unit.outdated)}" if unit.outdated else ""
+        print(f"{unit.key}  {unit.rows:,} rows; {made}{outdated}")
         for chain, end in sorted(unit.offsets.items()):
             print(f"    {chain} up to offset {end}")
         for line in unit.raw:

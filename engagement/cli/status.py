@@ -23,7 +23,7 @@ def collect(settings: Settings, now: datetime) -> dict[str, Any]:
     """All facts; a part that cannot be asked (no broker, no instance) is None with the reason under `problems`."""
     from engagement.freshness import ages
     from engagement.maintenance.layers import measure
-    from engagement.raw.names import IMPORT_TOPIC
+    from engagement.raw.names import is_import
     from engagement.tables import finality
     from engagement.tables.context import open_tables
     from engagement.waiting import waits
@@ -39,7 +39,7 @@ def collect(settings: Settings, now: datetime) -> dict[str, Any]:
         sizes, final = measure(opened.lake), finality.read(opened.lake)
         held, suspicious = _held(opened), _suspects(opened, now)
     partitions = _lag(settings, audit, problems)
-    only_imports = all(chain.chain.startswith(f"{IMPORT_TOPIC}/") for chain in audit.chains)
+    only_imports = all(is_import(chain.chain) for chain in audit.chains)
     _judge(assets, lacking, partitions, settings, now, only_imports=only_imports)
     last_runs = _last_runs(settings, problems)
     for row in assets:

@@ -13,7 +13,7 @@ from engagement.freshness import ages, sla
 from engagement.freshness.ages import NO_LOG, Age, Log, Seen
 from engagement.freshness.sla import State
 from engagement.ingest import lag
-from engagement.raw.names import IMPORT_TOPIC
+from engagement.raw.names import is_import
 from engagement.settings import Settings
 from engagement.tables.context import open_tables
 from engagement.waiting import recent
@@ -48,8 +48,7 @@ def judged(settings: Settings, seen: Seen, now: datetime) -> list[Age]:
     try:
         log = Log.of(lag.measure(settings, ends, BROKER_SECONDS))
     except TransientError:
-        only_imports = all(label.startswith(f"{IMPORT_TOPIC}/") for label in ends)
-        log = NO_LOG if only_imports else Log(known=False)
+        log = NO_LOG if all(map(is_import, ends)) else Log(known=False)
     return ages.judge(found, log, sla.load(settings), now)
 
 
@@ -58,15 +57,15 @@ def table(found: list[Age], settings: Settings) -> pd.DataFrame:
     slas = sla.load(settings)
     rows = []
     for item in found:
-        bounds, late = slas[item.asset], item.lane == "late"
-        more = bounds.late if late else type(bounds.late)()
+        late = item.lane == "late"
+        warn, fail = slas[item.asset].bounds(late=late)
         rows.append(
             {
                 "asset": f"{item.asset}, stragglers" if late else item.asset,
                 "SLA": SHOWN[item.state],
                 "lacks records that are": "?" if item.age is None else f"{words(item.age)} old" if item.age else "none",
-                "warns after": words(bounds.warn + more) if bounds.warn is not None else "",
-                "fails after": words(bounds.fail + more) if bounds.fail is not None else "",
+                "warns after": words(warn) if warn is not None else "",
+                "fails after": words(fail) if fail is not None else "",
             }
         )
     return pd.DataFrame(rows)

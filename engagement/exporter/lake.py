@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from engagement.exporter import series
 from engagement.exporter.series import Sample, sample
@@ -34,12 +34,10 @@ def look(context: TableContext, log: Log, slas: Mapping[str, Sla], seen: Seen, n
 def freshness(found: Iterable[ages.Age], slas: Mapping[str, Sla]) -> Iterator[Sample]:
     """Ages, bounds and states."""
     for item in found:
-        sla, late = slas[item.asset], item.lane == "late"
         yield from sample(series.AGE, None if item.age is None else item.age.total_seconds(), item.asset, item.lane)
         yield from sample(series.STATE, int(item.state), item.asset, item.lane)
-        for level, bound in (("warn", sla.warn), ("fail", sla.fail)):
-            if bound is not None:
-                yield from sample(series.SLA, (bound + (sla.late if late else timedelta())).total_seconds(), item.asset, item.lane, level)
+        for level, bound in zip(("warn", "fail"), slas[item.asset].bounds(late=item.lane == "late"), strict=True):
+            yield from sample(series.SLA, None if bound is None else bound.total_seconds(), item.asset, item.lane, level)
 
 
 def _waits(context: TableContext, waiting: Waiting, now: datetime) -> Iterator[Sample]:

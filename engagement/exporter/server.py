@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import structlog
-from prometheus_client import CollectorRegistry, generate_latest, start_http_server
+from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
@@ -26,9 +26,10 @@ from engagement.exporter import audit, dagster, lake, log, series
 from engagement.exporter.series import Sample, sample
 from engagement.freshness import sla
 from engagement.freshness.ages import NO_LOG, Log, Seen
+from engagement.ingest import metrics
 from engagement.ingest.kafka import BrokerUnavailable
 from engagement.lake import require_lake
-from engagement.raw.names import IMPORT_TOPIC
+from engagement.raw.names import is_import
 from engagement.settings import S3_SCHEME, Settings
 from engagement.tables.context import TableContext, open_tables
 
@@ -97,15 +98,9 @@ class Exporter:
         self._context: TableContext | None = None
         self._instance: DagsterInstance | None = None
 
-    def serve(self, port: int | None = None) -> int:
-        """Answer on the exporter's port and return it; raises PermanentError where it is taken."""
-        wanted = self._settings.exporter_port if port is None else port
-        try:
-            server, _ = start_http_server(wanted, addr=self._settings.host, registry=self.registry)
-        except OSError as error:
-            msg = f"metrics port {self._settings.host}:{wanted}: {error.strerror}; choose another with ENGAGEMENT_EXPORTER_PORT"
-            raise PermanentError(msg) from error
-        return int(server.server_port)
+    def serve(self) -> None:
+        """Answer on the exporter's port; raises PermanentError where it is taken."""
+        metrics.serve(self.registry, self._settings.host, self._settings.exporter_port, "ENGAGEMENT_EXPORTER_PORT")
 
     def run(self, stop: threading.Event) -> None:
         """Turn until `stop` is set."""
@@ -117,17 +112,20 @@ class Exporter:
         finally:
             self.close()
 
-    def look(self) -> None:
-        """Look at every source once, at the audit when its turn has come. Never raises for what a source says."""
+    def look(self) -> bool:
+        """Look at every source once, at the audit when its turn has come; whether all of them answered. Raises nothing they raise."""
         now = datetime.fromtimestamp(self._clock(), UTC)
-        self._one("machine", lambda: _machine(self._settings))
-        self._one("log", lambda: self._look_at_log(now))
-        self._one("lake", lambda: lake.look(self._tables(), self._log, self._slas, self._seen, now))
-        self._one("dagster", lambda: dagster.look(self._dagster(), now))
-        if self._clock() - self._audited >= AUDIT_SECONDS and self._one(
-            "audit", lambda: audit.look(self._tables(), now), 2.5 * AUDIT_SECONDS
-        ):
-            self._audited = self._clock()
+        answered = [
+            self._one("machine", lambda: _machine(self._settings)),
+            self._one("log", lambda: self._look_at_log(now)),
+            self._one("lake", lambda: lake.look(self._tables(), self._log, self._slas, self._seen, now)),
+            self._one("dagster", lambda: dagster.look(self._dagster(), now)),
+        ]
+        if self._clock() - self._audited >= AUDIT_SECONDS:
+            answered.append(self._one("audit", lambda: audit.look(self._tables(), now), 2.5 * AUDIT_SECONDS))
+            if answered[-1]:
+                self._audited = self._clock()
+        return all(answered)
 
     def text(self) -> str:
         """What a scrape gets."""
@@ -173,7 +171,7 @@ class Exporter:
         try:
             partitions = log.measure(self._settings, ends)
         except BrokerUnavailable:
-            if ends and all(label.startswith(f"{IMPORT_TOPIC}/") for label in ends):
+            if ends and all(map(is_import, ends)):
                 self._log = NO_LOG  # nobody reads a log here
             raise
         self._log = Log.of(partitions)

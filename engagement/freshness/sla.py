@@ -49,12 +49,19 @@ class Sla:
     """None: the asset follows others, and its data has no age of its own."""
     late: timedelta = _HOUR
 
+    def bounds(self, *, late: bool = False) -> tuple[timedelta | None, timedelta | None]:
+        """`warn` and `fail` of a lane."""
+        if self.warn is None or self.fail is None:
+            return None, None
+        more = self.late if late else timedelta()
+        return self.warn + more, self.fail + more
+
     def state(self, age: timedelta | None, *, late: bool = False) -> State:
         """What data of this age means; an age of None is unknown."""
-        if age is None or self.warn is None or self.fail is None:
+        warn, fail = self.bounds(late=late)
+        if age is None or warn is None or fail is None:
             return State.UNKNOWN
-        more = self.late if late else timedelta()
-        return State.FAIL if age > self.fail + more else State.WARN if age > self.warn + more else State.OK
+        return State.FAIL if age > fail else State.WARN if age > warn else State.OK
 
 
 LAYERS: Mapping[str, Sla] = {

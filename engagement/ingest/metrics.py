@@ -71,8 +71,12 @@ class Metrics:
 
     def serve(self, host: str, port: int) -> None:
         """Answer on http://host:port/metrics; raises PermanentError where the port is taken."""
-        try:
-            start_http_server(port, addr=host, registry=self.registry)
-        except OSError as error:
-            msg = f"metrics port {host}:{port}: {error.strerror}; choose another with ENGAGEMENT_METRICS_PORT"
-            raise PermanentError(msg) from error
+        serve(self.registry, host, port, "ENGAGEMENT_METRICS_PORT")
+
+
+def serve(registry: CollectorRegistry, host: str, port: int, setting: str) -> None:
+    """Answer on http://host:port/metrics; raises PermanentError, naming the setting, where the port is taken."""
+    try:
+        start_http_server(port, addr=host, registry=registry)
+    except OSError as error:
+        raise PermanentError(f"metrics port {host}:{port}: {error.strerror}; choose another with {setting}") from error

@@ -55,6 +55,11 @@ def import_chain(sha256: str) -> Chain:
     return Chain(IMPORT_TOPIC, sha256, 0)
 
 
+def is_import(label: str) -> bool:
+    """Whether a chain's label is that of an imported file: no log is behind it."""
+    return label.startswith(f"{IMPORT_TOPIC}/")
+
+
 def parse_key(key: str) -> tuple[Chain, int] | None:
     """Chain and start offset of a raw key; None for anything else that lies there."""
     found = _KEY.fullmatch(key)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -33,7 +33,7 @@ class Unit:
     """Chain of the raw log -> the offset behind the last record in it."""
     outdated: tuple[str, ...] = ()
     missing: bool = False
-    raw: tuple[str, ...] = field(default_factory=tuple)
+    raw: tuple[str, ...] = ()
     """Of events: `KEY [start, end) rows` of each raw object or archived range with records of the unit."""
 
 

@@ -13,7 +13,7 @@ from datetime import UTC, date, datetime, timedelta
 from engagement.errors import TransientError
 from engagement.ingest import lag
 from engagement.model import units
-from engagement.raw.names import IMPORT_TOPIC
+from engagement.raw.names import is_import
 from engagement.tables.context import TableContext
 
 MARGIN = timedelta(minutes=5)
@@ -40,7 +40,7 @@ def read_to(context: TableContext, now: datetime, *, ask_broker: bool) -> dict[s
     ends: dict[str, int] = {}
     for source in context.index.sources():
         label = source.chain.label
-        if label.startswith(f"{IMPORT_TOPIC}/"):
+        if is_import(label):
             continue
         ends[label] = max(source.end, ends.get(label, 0))
         if source.last_received_at:

@@ -11,6 +11,7 @@ from dagster._core.events import DagsterEvent, DagsterEventType, JobFailureData,
 from dagster._daemon.types import DaemonHeartbeat
 
 from engagement.exporter import dagster, series
+from resources import tags
 
 NOW = datetime.now(UTC)
 
@@ -102,3 +103,7 @@ def test_the_lake_of_a_law_abiding_demo_has_every_series_of_its_source(tmp_path)
     wanted = {series.AGE, series.STATE, series.SLA, series.NEWEST, series.NEWEST_EVENT, series.WAITING, series.HELD, series.LAYER_BYTES,
               series.RAW_ROWS, series.AUDIT_FINDINGS, series.GAP_RECORDS, series.OUTDATED, series.DUPLICATES, series.SUSPECT}  # fmt: skip
     assert {item.name for item in wanted} <= found
+
+
+def test_the_exporter_reads_the_tags_that_the_sensors_set():
+    assert (dagster.LANE, dagster.UNITS, dagster.BACKFILL) == (tags.LANE, tags.UNITS, tags.BACKFILL)
