@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import socket
 import subprocess
 import sys
@@ -15,11 +14,11 @@ from pathlib import Path
 
 import psutil
 import pytest
-from helpers import DEMO_PORTS, eventually
+from helpers import DEMO_PORTS, demo_environment, eventually
 from playwright.sync_api import expect, sync_playwright
 
 from engagement.dashboard import app, data
-from engagement.stack import jars, processes
+from engagement.stack import jars
 from engagement.stack.broker import Broker
 from engagement.stack.supervisor import MARK
 
@@ -41,9 +40,7 @@ RESULT = {
 @pytest.fixture
 def environment(tmp_path):
     """A world of its own for the command line: folders and free ports."""
-    ours = {"ENGAGEMENT_LAKE_URL": str(tmp_path / "lake"), "ENGAGEMENT_STATE_DIR": str(tmp_path / "state")}
-    ours |= dict(zip(DEMO_PORTS, map(str, processes.free_ports("127.0.0.1", len(DEMO_PORTS))), strict=True))
-    return {name: value for name, value in os.environ.items() if not name.startswith("ENGAGEMENT_")} | ours
+    return demo_environment(tmp_path)
 
 
 @pytest.fixture

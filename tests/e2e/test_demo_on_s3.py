@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from helpers import DEMO_PORTS, eventually
+from helpers import demo_environment, eventually
 
-from engagement.stack import jars, processes, s3
+from engagement.stack import jars, s3
 from engagement.stack.broker import Broker
 
 ENGAGEMENT = str(Path(sys.executable).with_name("engagement"))
@@ -24,12 +23,10 @@ SECONDS = 240
 def environment(tmp_path):
     """A lake in a bucket, a broker, free ports."""
     assert (jars.main([]), s3.main([])) == (0, 0)
-    ours = dict(zip(DEMO_PORTS, map(str, processes.free_ports("127.0.0.1", len(DEMO_PORTS))), strict=True))
-    ours |= {"ENGAGEMENT_LAKE_URL": "s3://lake/demo", "ENGAGEMENT_STATE_DIR": str(tmp_path / "state")}
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("ENGAGEMENT_", "AWS_"))}
+    ours = demo_environment(tmp_path, ("ENGAGEMENT_", "AWS_"), ENGAGEMENT_LAKE_URL="s3://lake/demo")
     with s3.S3Server(tmp_path / "s3") as server, Broker(tmp_path / "kafka") as broker:
         server.bucket("lake")
-        yield inherited | ours | server.environment | {"ENGAGEMENT_KAFKA_BOOTSTRAP_SERVERS": broker.bootstrap}
+        yield ours | server.environment | {"ENGAGEMENT_KAFKA_BOOTSTRAP_SERVERS": broker.bootstrap}
 
 
 def run(environment, folder, *arguments):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import subprocess
 import sys
@@ -10,10 +9,10 @@ from pathlib import Path
 
 import psutil
 import pytest
-from helpers import DEMO_PORTS, eventually
+from helpers import demo_environment, eventually
 
 from engagement import settings as settings_module
-from engagement.stack import jars, processes
+from engagement.stack import jars
 from engagement.stack.broker import Broker
 from monitoring import dashboards, local
 from monitoring.alerts import ALERTS
@@ -34,11 +33,8 @@ RARE = {
 def environment(tmp_path):
     """A demo of its own: folders, ports, broker."""
     assert jars.main([]) == 0
-    ours = {"ENGAGEMENT_LAKE_URL": str(tmp_path / "lake"), "ENGAGEMENT_STATE_DIR": str(tmp_path / "state")}
-    ours |= dict(zip(DEMO_PORTS, map(str, processes.free_ports("127.0.0.1", len(DEMO_PORTS))), strict=True))
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith("ENGAGEMENT_")}
     with Broker(tmp_path / "kafka") as broker:
-        yield inherited | ours | {"ENGAGEMENT_KAFKA_BOOTSTRAP_SERVERS": broker.bootstrap}
+        yield demo_environment(tmp_path, ENGAGEMENT_KAFKA_BOOTSTRAP_SERVERS=broker.bootstrap)
 
 
 @pytest.fixture
