@@ -3,8 +3,9 @@
     .venv/bin/python bench/game_day.py [--only consumer_hangs broker_hangs …] [--rate 100]
 
 Wanted: a page within 120 s, one a cause, recovery without hands, nothing lost, nothing twice. Everything runs in a temporary
-folder on loopback; only processes of this demo are signalled, by pid. A failure is mended when its page has come, or after 240 s.
-Alert: from the failure to the page. Recover: from the mend until the page is told over and hour rows lack nothing older than a minute.
+folder on loopback; only processes of this demo are signalled, by pid. A failure is mended when its alert has come, or after 240 s
+(a ticket: 600 s). Alert: from the failure to the alert. Recover: from the mend until the alert is over and hour rows lack nothing
+older than a minute. `disk_full` needs root (it fills a disk of its own), `clock_off` Debian's libfaketime; else they are left out.
 """
 
 from __future__ import annotations
@@ -13,144 +14,34 @@ import argparse
 import json
 import os
 import signal
-import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
+import failures
 import measure
 import psutil
+from failures import CASES, ENGAGEMENT, Demo
+from s3_proxy import Proxy  # a tool of the tests; failures knows where
 
 from engagement import settings as settings_module
-from engagement.settings import Settings
-from engagement.stack import processes
+from engagement.stack import processes, s3
 from engagement.stack.broker import Broker
 from monitoring import local
+from monitoring.alerts import ALERTS
 
-ROOT = Path(__file__).resolve().parent.parent
-ENGAGEMENT = [sys.executable, "-m", "engagement"]
-ALERT_SECONDS, RECOVER_SECONDS, START_SECONDS = 240.0, 600.0, 180.0
-WANTED_SECONDS = 120.0
+ALERT_SECONDS = {"page": 240.0, "ticket": 600.0}
+QUIET_SECONDS = 30.0
+"""So long nothing may be told of a failure that nobody has to know."""
+RECOVER_SECONDS, START_SECONDS = 600.0, 240.0
+WANTED_SECONDS = {"page": 120.0, "ticket": 600.0}
+PAGES = {alert.name for alert in ALERTS if alert.severity == "page"}
 PORTS = ("dagster_port", "dashboard_port", "metrics_port", "exporter_port")
-
-
-@dataclass
-class Demo:
-    """The running demo: its settings, its supervisor's process, its environment."""
-
-    settings: Settings
-    child: subprocess.Popen[bytes]
-    environment: dict[str, str]
-
-    def part(self, *words: str) -> psutil.Process:
-        """The one living process of the demo whose command line has these words."""
-        found = [item for item in psutil.Process(self.child.pid).children(recursive=True) if has_words(item, words)]
-        return min(found, key=lambda item: item.create_time())
-
-    def command(self, *arguments: str) -> str:
-        """Run `engagement …` beside it; its output."""
-        done = subprocess.run([*ENGAGEMENT, *arguments], env=self.environment, capture_output=True, text=True, check=True, timeout=300)
-        return done.stdout
-
-
-def has_words(process: psutil.Process, words: Sequence[str]) -> bool:
-    """Whether a living process was started with these words."""
-    try:
-        line = process.cmdline()
-    except psutil.Error:  # it ended between two looks, as runs do
-        return False
-    return all(word in line for word in words)
-
-
-Failure = Callable[[Demo], Iterator[None]]
-
-
-def stopped(*words: str) -> Failure:
-    """A process that stands still: alive, and deaf."""
-
-    def failure(demo: Demo) -> Iterator[None]:
-        process = demo.part(*words)
-        process.send_signal(signal.SIGSTOP)
-        try:
-            yield
-        finally:
-            process.send_signal(signal.SIGCONT)
-
-    return failure
-
-
-def killed(*words: str) -> Failure:
-    """A process that dies at once; the supervisor starts it again."""
-
-    def failure(demo: Demo) -> Iterator[None]:
-        demo.part(*words).kill()
-        yield
-
-    return failure
-
-
-def broker_stopped(_demo: Demo) -> Iterator[None]:
-    """All of the broker stands still."""
-    found = [item for item in psutil.Process().children(recursive=True) if has_words(item, ["kafka.Kafka"])]
-    for process in found:
-        process.send_signal(signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        for process in found:
-            process.send_signal(signal.SIGCONT)
-
-
-def sensor_off(demo: Demo) -> Iterator[None]:
-    """Somebody switches the sensor `arrivals` off."""
-    home = demo.settings.state_dir / "dagster"
-    tool = [str(Path(sys.executable).parent / "dagster"), "sensor"]
-    environment = {**demo.environment, "DAGSTER_HOME": str(home)}
-    for word in ("stop", "start"):
-        command = [*tool, word, "arrivals", "-w", str(home / "workspace.yaml")]
-        subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, check=True, timeout=120)
-        if word == "stop":
-            yield
-
-
-def bad_release(demo: Demo) -> Iterator[None]:
-    """An app release sends what is no event: a fifth as many again as all others, until it is withdrawn."""
-    from confluent_kafka import Producer
-
-    over = threading.Event()
-    producer = Producer({"bootstrap.servers": demo.settings.kafka_bootstrap_servers, "acks": "all", "enable.idempotence": True})
-
-    def send() -> None:
-        while not over.wait(0.05):
-            producer.produce("session", b'{"event_id": "not one"}', key=b"u")
-            producer.poll(0)
-        producer.flush(30)
-
-    sending = threading.Thread(target=send)
-    sending.start()
-    try:
-        yield
-    finally:
-        over.set()
-        sending.join()
-
-
-FAILURES: dict[str, tuple[Failure, str]] = {
-    "consumer_killed": (killed("engagement", "ingest"), ""),
-    "consumer_hangs": (stopped("engagement", "ingest"), "ConsumerDown"),
-    "broker_hangs": (broker_stopped, "BrokerDown"),
-    "daemon_hangs": (stopped("run", "-w"), "DaemonDown"),
-    "sensor_off": (sensor_off, "SensorStuck"),
-    "exporter_hangs": (stopped("engagement", "exporter"), "ExporterDown"),
-    "bad_release": (bad_release, "RejectsFlood"),
-}
-"""Name -> the failure, and the page that it is to raise (none: it is mended before anybody has to know)."""
 
 
 @dataclass
@@ -158,73 +49,106 @@ class Told:
     """What one failure led to; seconds."""
 
     name: str
-    wanted: str
     alert: float | None = None
     recover: float | None = None
     pages: list[str] = field(default_factory=list)
+    tickets: list[str] = field(default_factory=list)
 
     @property
     def ok(self) -> bool:
-        """The right page, alone, in time, and recovery."""
-        in_time = self.alert is not None and self.alert <= WANTED_SECONDS if self.wanted else self.alert is None
-        return in_time and self.recover is not None and self.pages == ([self.wanted] if self.wanted else [])
+        """The right alert, no other page, in time, and recovery."""
+        case = CASES[self.name]
+        wanted = [case.alert] if case.alert and case.receiver == "page" else []
+        in_time = self.alert is None if not case.alert else self.alert is not None and self.alert <= WANTED_SECONDS[case.receiver]
+        return in_time and self.recover is not None and self.pages == wanted
 
 
 def main() -> int:
     """Run the failures one after another; 1 where one was not told as wanted, or a row was lost or doubled."""
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    options.add_argument("--only", nargs="+", choices=list(FAILURES), default=list(FAILURES))
+    options.add_argument("--only", nargs="+", choices=list(CASES), default=list(CASES))
     options.add_argument("--rate", type=float, default=100.0)
     asked = options.parse_args()
     print(f"{measure.machine()}, load {os.getloadavg()[0]:.1f} before, {datetime.now(UTC):%Y-%m-%d %H:%M} UTC", flush=True)
-    with tempfile.TemporaryDirectory(prefix="game-day-") as name, demo(Path(name), asked.rate) as running:
+    for name, why in ((name, failures.why_not(name)) for name in asked.only):
+        if why:
+            print(f"{name} is left out: {why}", flush=True)
+    names = [name for name in asked.only if failures.why_not(name) is None]
+    found: list[Told] = []
+    whole = True
+    for lake in ("folder", "bucket"):
+        if chosen := [name for name in names if CASES[name].lake == lake]:
+            told, said, kept = day(chosen, asked.rate, in_bucket=lake == "bucket")
+            found += told
+            whole = whole and kept
+            print(f"lake in a {lake}: {said}", flush=True)
+    print(measure.table([row(item) for item in found]))
+    return 0 if whole and all(item.ok for item in found) else 1
+
+
+def day(names: Sequence[str], rate: float, *, in_bucket: bool) -> tuple[list[Told], str, bool]:
+    """These failures in one demo; what they led to, one line of totals, and whether no row was lost or doubled."""
+    with tempfile.TemporaryDirectory(prefix="game-day-") as name, demo(Path(name), rate, in_bucket=in_bucket) as running:
         (Path(name) / "monitoring").mkdir()
         with local.running(running.settings, Path(name) / "monitoring") as watch:
-            wait(lambda: fresh(watch) and not watch.firing(), START_SECONDS)
+            if not wait(lambda: calm(watch), START_SECONDS):
+                print(f"it did not become fresh and quiet: {watch.firing()}", file=sys.stderr)
             exporter, began = running.part("engagement", "exporter"), time.monotonic()
             before = cpu(exporter)
-            found = [played(running, watch, name) for name in asked.only]
+            found = [played(running, watch, name) for name in names]
             share = (cpu(exporter) - before) / (time.monotonic() - began)
         lost, doubled = counted(running)
-    print(measure.table([row(item) for item in found]))
-    print(f"rows lost {lost}, rows doubled {doubled}; exporter {share:.2%} of a core (wanted 2 %)")
-    return 0 if all(item.ok for item in found) and (lost, doubled) == (0, 0) else 1
+    return found, f"rows lost {lost}, rows doubled {doubled}; exporter {share:.2%} of a core (wanted 2 %)", (lost, doubled) == (0, 0)
 
 
 @contextmanager
-def demo(folder: Path, rate: float) -> Iterator[Demo]:
-    """A demo, and beside it a broker, so that its supervisor does not mend what stands still."""
+def demo(folder: Path, rate: float, *, in_bucket: bool) -> Iterator[Demo]:
+    """A demo on a small disk, and beside it a broker, so that its supervisor does not mend what stands still."""
     ports = processes.free_ports("127.0.0.1", len(PORTS))
+    disk, clock = folder / "disk", folder / "clock"
     own = {f"ENGAGEMENT_{name.upper()}": str(port) for name, port in zip(PORTS, ports, strict=True)}
-    own |= {"ENGAGEMENT_STATE_DIR": str(folder / "state"), "ENGAGEMENT_LAKE_URL": str(folder / "lake")}
-    environment = measure.clean_environment(**own)
-    with Broker(folder / "kafka") as kafka:
-        environment["ENGAGEMENT_KAFKA_BOOTSTRAP_SERVERS"] = kafka.bootstrap
+    own |= {"ENGAGEMENT_STATE_DIR": str(disk / "state"), "ENGAGEMENT_LAKE_URL": str(disk / "lake")}
+    with ExitStack() as stack:
+        stack.enter_context(failures.small_disk(disk))
+        store = stack.enter_context(bucket(folder / "s3", own)) if in_bucket else None
+        with failures.own_clock(clock):
+            kafka = stack.enter_context(Broker(folder / "kafka"))
+        environment = measure.clean_environment(**own, ENGAGEMENT_KAFKA_BOOTSTRAP_SERVERS=kafka.bootstrap)
         settings = settings_module.load({name: text for name, text in environment.items() if name.startswith("ENGAGEMENT_")}, folder)
-        with (folder / "demo.log").open("wb") as log:
-            child = processes.start([*ENGAGEMENT, "demo", "--rate", str(rate)], log, environment)
+        log = stack.enter_context((folder / "demo.log").open("wb"))
+        child = processes.start([*ENGAGEMENT, "demo", "--rate", str(rate)], log, environment)
         try:
-            yield Demo(settings, child, environment)
+            yield Demo(settings, child, environment, clock, store)
         finally:
             processes.stop(child, 60)
 
 
+@contextmanager
+def bucket(folder: Path, environment: dict[str, str]) -> Iterator[Proxy]:
+    """A bucket, and what can be done to requests on their way to it; the environment is told where."""
+    if s3.main([]) != 0:
+        raise SystemExit(1)
+    with s3.S3Server(folder) as server, Proxy(server.endpoint) as proxy:
+        server.bucket("lake")
+        environment |= {"ENGAGEMENT_LAKE_URL": "s3://lake/demo", **server.environment, "ENGAGEMENT_AWS_ENDPOINT_URL": proxy.endpoint}
+        yield proxy
+
+
 def played(running: Demo, watch: local.Local, name: str) -> Told:
-    """One failure, mended when its page has come."""
-    failure, wanted = FAILURES[name]
-    told = Told(name, wanted)
+    """One failure, mended when its alert has come."""
+    case = CASES[name]
+    told = Told(name)
     began = time.time()
-    happening = failure(running)
+    happening = case.failure(running)
     next(happening)
-    limit = ALERT_SECONDS if wanted else 30.0
-    if wait(lambda: watch.pager.names(since=began), limit):
-        told.alert = watch.pager.notes[-1].at - began
+    if wait(lambda: watch.pager.names(case.receiver, since=began), ALERT_SECONDS[case.receiver] if case.alert else QUIET_SECONDS):
+        told.alert = next(note.at for note in watch.pager.notes if note.at >= began and note.receiver == case.receiver) - began
     mended = time.time()
     for _ in happening:
         pass
-    if wait(lambda: fresh(watch) and not watch.firing(), RECOVER_SECONDS):
+    if wait(lambda: calm(watch, case.alert), RECOVER_SECONDS):
         told.recover = time.time() - mended
-    told.pages = watch.pager.names(since=began)
+    told.pages, told.tickets = watch.pager.names("page", since=began), watch.pager.names("ticket", since=began)
     print(f"{name}: {told}", file=sys.stderr, flush=True)
     return told
 
@@ -233,6 +157,11 @@ def fresh(watch: local.Local) -> bool:
     """Whether hour rows lack nothing older than a minute."""
     found = watch.query('max(engagement_data_age_seconds{asset="hourly_engagement", lane="live"}) < 60')
     return bool(found)
+
+
+def calm(watch: local.Local, *also: str) -> bool:
+    """Whether no page fires, nor the alerts `also`, and hour rows are fresh."""
+    return fresh(watch) and not watch.firing() & {*PAGES, *also}
 
 
 def counted(running: Demo) -> tuple[int, int]:
@@ -272,9 +201,10 @@ def row(told: Told) -> dict[str, str]:
     """One line of the table."""
     return {
         "failure": told.name,
-        "alert s": "-" if told.alert is None else f"{told.alert:.0f}",
+        "alert after s": "-" if told.alert is None else f"{told.alert:.0f}",
         "pages": ", ".join(told.pages) or "none",
-        "recover s": "never" if told.recover is None else f"{told.recover:.0f}",
+        "tickets": ", ".join(sorted(set(told.tickets))) or "none",
+        "recovered after s": "never" if told.recover is None else f"{told.recover:.0f}",
         "": "met" if told.ok else "MISSED",
     }
 
