@@ -27,7 +27,6 @@ from s3_proxy import CUT, Proxy, Request  # noqa: E402 - a tool of the tests
 
 ENGAGEMENT = [sys.executable, "-m", "engagement"]
 DISK_BYTES = 2 << 30
-FAKETIME = Path("/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1")
 AHEAD_SECONDS = 150
 SLOW_SECONDS = 6.0
 
@@ -39,8 +38,6 @@ class Demo:
     settings: Settings
     child: subprocess.Popen[bytes]
     environment: dict[str, str]
-    clock: Path
-    """What its broker adds to the time (libfaketime's file)."""
     store: Proxy | None = None
 
     def part(self, *words: str) -> psutil.Process:
@@ -147,12 +144,46 @@ def bad_release(demo: Demo) -> Iterator[None]:
 
 
 def clock_off(demo: Demo) -> Iterator[None]:
-    """The broker's clock goes wrong: it stamps its records two and a half minutes into the future, until it is set."""
-    demo.clock.write_text(f"+{AHEAD_SECONDS}s")
+    """A broker's clock is two and a half minutes ahead: so its newest records are stamped, until it is set.
+
+    The topic takes the senders' own times meanwhile; one of them sends what was sent before, stamped as that broker would.
+    """
+    from confluent_kafka import Consumer, Producer, TopicPartition
+
+    over = threading.Event()
+    bootstrap = {"bootstrap.servers": demo.settings.kafka_bootstrap_servers}
+    reader = Consumer({**bootstrap, "group.id": "game-day", "enable.auto.commit": False})
+    _, end = reader.get_watermark_offsets(TopicPartition("session", 0), timeout=10)
+    reader.assign([TopicPartition("session", 0, end - 1)])
+    (record,) = reader.consume(1, timeout=30)
+    reader.close()
+    producer = Producer({**bootstrap, "acks": "all", "enable.idempotence": True})
+
+    def send() -> None:
+        while not over.wait(0.5):
+            producer.produce("session", record.value(), key=record.key(), timestamp=int((time.time() + AHEAD_SECONDS) * 1000))
+            producer.poll(0)
+        producer.flush(30)
+
+    _stamped_by(bootstrap, "CreateTime")
+    sending = threading.Thread(target=send)
+    sending.start()
     try:
         yield
     finally:
-        demo.clock.write_text("+0s")
+        over.set()
+        sending.join()
+        _stamped_by(bootstrap, "LogAppendTime")
+
+
+def _stamped_by(bootstrap: dict[str, str], kind: str) -> None:
+    """Whose time the records of the topic get: the sender's or the broker's."""
+    from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType
+
+    entry = ConfigEntry("message.timestamp.type", kind, incremental_operation=AlterConfigOpType.SET)
+    resource = ConfigResource(ResourceType.TOPIC, "session", incremental_configs=[entry])
+    for done in AdminClient(bootstrap).incremental_alter_configs([resource]).values():
+        done.result(30)
 
 
 def disk_full(demo: Demo) -> Iterator[None]:
@@ -209,8 +240,6 @@ CASES: dict[str, Case] = {
 
 def why_not(name: str) -> str | None:
     """What this machine lacks for a failure; None: nothing."""
-    if name == "clock_off" and not FAKETIME.exists():
-        return "libfaketime is missing: apt-get install --no-install-recommends libfaketime"
     if name == "disk_full" and os.geteuid() != 0:
         return "only root may mount the small disk that it fills"
     return None
@@ -228,24 +257,3 @@ def small_disk(folder: Path) -> Iterator[None]:
     finally:
         if mounted:
             subprocess.run(["umount", "--lazy", str(folder)], check=True)
-
-
-@contextlib.contextmanager
-def own_clock(file: Path) -> Iterator[None]:
-    """Programs that are started meanwhile take their time of day from this file (`+150s`), where libfaketime is there."""
-    file.write_text("+0s")
-    if not FAKETIME.exists():
-        yield
-        return
-    ours = {
-        "LD_PRELOAD": str(FAKETIME),
-        "FAKETIME_TIMESTAMP_FILE": str(file),
-        "FAKETIME_CACHE_DURATION": "1",
-        "FAKETIME_DONT_FAKE_MONOTONIC": "1",
-    }
-    os.environ.update(ours)
-    try:
-        yield
-    finally:
-        for name in ours:
-            del os.environ[name]

@@ -5,7 +5,7 @@
 Wanted: a page within 120 s, one a cause, recovery without hands, nothing lost, nothing twice. Everything runs in a temporary
 folder on loopback; only processes of this demo are signalled, by pid. A failure is mended when its alert has come, or after 240 s
 (a ticket: 600 s). Alert: from the failure to the alert. Recover: from the mend until the alert is over and hour rows lack nothing
-older than a minute. `disk_full` needs root (it fills a disk of its own), `clock_off` Debian's libfaketime; else they are left out.
+older than a minute. `disk_full` needs root (it fills a disk of its own), else it is left out.
 """
 
 from __future__ import annotations
@@ -69,6 +69,7 @@ def main() -> int:
     options.add_argument("--only", nargs="+", choices=list(CASES), default=list(CASES))
     options.add_argument("--rate", type=float, default=100.0)
     asked = options.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # ended from outside it unmounts and stops what it started all the same
     print(f"{measure.machine()}, load {os.getloadavg()[0]:.1f} before, {datetime.now(UTC):%Y-%m-%d %H:%M} UTC", flush=True)
     for name, why in ((name, failures.why_not(name)) for name in asked.only):
         if why:
@@ -105,20 +106,19 @@ def day(names: Sequence[str], rate: float, *, in_bucket: bool) -> tuple[list[Tol
 def demo(folder: Path, rate: float, *, in_bucket: bool) -> Iterator[Demo]:
     """A demo on a small disk, and beside it a broker, so that its supervisor does not mend what stands still."""
     ports = processes.free_ports("127.0.0.1", len(PORTS))
-    disk, clock = folder / "disk", folder / "clock"
+    disk = folder / "disk"
     own = {f"ENGAGEMENT_{name.upper()}": str(port) for name, port in zip(PORTS, ports, strict=True)}
     own |= {"ENGAGEMENT_STATE_DIR": str(disk / "state"), "ENGAGEMENT_LAKE_URL": str(disk / "lake")}
     with ExitStack() as stack:
         stack.enter_context(failures.small_disk(disk))
         store = stack.enter_context(bucket(folder / "s3", own)) if in_bucket else None
-        with failures.own_clock(clock):
-            kafka = stack.enter_context(Broker(folder / "kafka"))
+        kafka = stack.enter_context(Broker(folder / "kafka"))
         environment = measure.clean_environment(**own, ENGAGEMENT_KAFKA_BOOTSTRAP_SERVERS=kafka.bootstrap)
         settings = settings_module.load({name: text for name, text in environment.items() if name.startswith("ENGAGEMENT_")}, folder)
         log = stack.enter_context((folder / "demo.log").open("wb"))
         child = processes.start([*ENGAGEMENT, "demo", "--rate", str(rate)], log, environment)
         try:
-            yield Demo(settings, child, environment, clock, store)
+            yield Demo(settings, child, environment, store)
         finally:
             processes.stop(child, 60)
 
