@@ -182,7 +182,8 @@ def _stamped_by(bootstrap: dict[str, str], kind: str) -> None:
 
     entry = ConfigEntry("message.timestamp.type", kind, incremental_operation=AlterConfigOpType.SET)
     resource = ConfigResource(ResourceType.TOPIC, "session", incremental_configs=[entry])
-    for done in AdminClient(bootstrap).incremental_alter_configs([resource]).values():
+    admin = AdminClient(bootstrap)  # it must outlive its answers
+    for done in admin.incremental_alter_configs([resource]).values():
         done.result(30)
 
 
