@@ -95,8 +95,8 @@ def day(names: Sequence[str], rate: float, *, in_bucket: bool) -> tuple[list[Tol
                 print(f"it did not become fresh and quiet: {watch.firing()}", file=sys.stderr)
             meter = Meter(running)
             found = []
-            for name in names:
-                found.append(played(running, watch, name))
+            for case in names:
+                found.append(played(running, watch, case))
                 meter.look()
         lost, doubled = counted(running)
     return found, f"rows lost {lost}, rows doubled {doubled}; exporter {meter.share:.2%} of a core (wanted 2 %)", (lost, doubled) == (0, 0)
