@@ -22,8 +22,9 @@ from engagement.model import schemas
 from engagement.raw.archive import Written
 from engagement.raw.coverage import ARCHIVE
 from engagement_assets.common import TABLE_NAME
-from engagement_assets.partitions import Partitions, day_key
+from engagement_assets.partitions import Partitions
 from engagement_assets.raw import RAW_EVENTS
+from resources.names import day_key
 
 RAW_ARCHIVE = "raw_archive"
 

@@ -9,7 +9,8 @@ from engagement.model import units
 from engagement.tables import big_table
 from engagement_assets import steps
 from engagement_assets.common import table_asset
-from engagement_assets.partitions import Partitions, day_key, hour_key, parse_days, parse_hours
+from engagement_assets.partitions import Partitions, parse_days, parse_hours
+from resources.names import day_key, hour_key
 from resources.tables import Tables
 
 

@@ -11,12 +11,9 @@ from dagster import AssetCheckKey, AssetKey, AssetSelection, define_asset_job, i
 
 from engagement_assets.raw import CHAINS_WHOLE, RAW_EVENTS
 from resources import tags
+from resources.names import CATALOG, DAILY_ASSETS, DAYS_JOB, HOURLY_ASSETS, HOURS_JOB
 
-HOURS_JOB, DAYS_JOB, AUDIT_JOB = "refresh_hours", "refresh_days", "audit_raw"
-HOURLY_ASSETS = ("events", "session_fragments", "user_activity", "sessions", "hourly_engagement")
-DAILY_ASSETS = ("daily_engagement",)
-CATALOG = "catalog"
-"""The last step of both jobs; not partitioned."""
+AUDIT_JOB = "audit_raw"
 
 
 def jobs() -> list[Any]:

@@ -8,8 +8,7 @@ from datetime import UTC, date, datetime
 
 from dagster import DailyPartitionsDefinition, HourlyPartitionsDefinition, TimeWindowPartitionMapping
 
-HOUR_FORMAT = "%Y-%m-%d-%H:%M"
-DAY_FORMAT = "%Y-%m-%d"
+from resources.names import DAY_FORMAT, HOUR_FORMAT
 
 END_OFFSET = 2
 """The open hour (day) and the next are partitions too: an event may be minutes ahead of the clock."""
@@ -36,16 +35,6 @@ def build(history_start: date) -> Partitions:
         HourlyPartitionsDefinition(start_date=start.strftime(HOUR_FORMAT), timezone="UTC", end_offset=END_OFFSET),
         DailyPartitionsDefinition(start_date=start.strftime(DAY_FORMAT), timezone="UTC", end_offset=END_OFFSET),
     )
-
-
-def hour_key(hour: datetime) -> str:
-    """Partition key of an hour."""
-    return hour.strftime(HOUR_FORMAT)
-
-
-def day_key(day: date) -> str:
-    """Partition key of a day."""
-    return day.strftime(DAY_FORMAT)
 
 
 def parse_hours(keys: Iterable[str]) -> list[datetime]:

@@ -13,9 +13,9 @@ from engagement.lake import open_lake
 from engagement.model import units
 from engagement.settings import Settings
 from engagement.tables import finality
-from engagement_assets.partitions import day_key, hour_key
-from resources import tags
 from resources.tables import Tables
+from sensors import backfills
+from sensors.chunks import Chunk
 
 HOURS_CRON, DAYS_CRON = "10 3 * * *", "40 3 * * *"
 
@@ -49,15 +49,5 @@ def requests(settings: Settings, now: datetime, *, daily: bool) -> Iterator[RunR
         day = midnight - timedelta(days=number)
         if day.date() < lake_format.history_start or (first_open is not None and day.date() < first_open):
             continue
-        first, last = (day, day) if daily else (day, day + timedelta(hours=23))
-        key = day_key if daily else hour_key
-        yield RunRequest(
-            tags={
-                tags.LANE: "backfill",
-                tags.REBUILD: "true",
-                tags.UNITS: f"{'days' if daily else 'hours'}/{first.isoformat()}/{last.isoformat()}",
-                tags.RANGE_START: key(first),
-                tags.RANGE_END: key(last),
-                "dagster/priority": "-8",
-            }
-        )
+        chunk = Chunk(day, day, days=True) if daily else Chunk(day, day + timedelta(hours=23))
+        yield RunRequest(tags=chunk.tags(backfills.LANE, rebuild=True) | {"dagster/priority": backfills.PRIORITY})

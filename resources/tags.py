@@ -12,6 +12,11 @@ FAILED = "engagement/failed"
 REBUILD = "engagement/rebuild"
 """`true`: make the units from raw alone."""
 
+BACKFILL_OF = "engagement/backfill"
+"""`FIRST/LAST/ASSETS`: the days of the backfill that the run is a part of, and its assets, or `all`."""
+BACKFILL_SINCE, BACKFILL_BEGAN = "engagement/backfill_since", "engagement/backfill_began"
+"""ISO instants: when that backfill was first asked for, and when the attempt that the run belongs to was."""
+
 RANGE_START, RANGE_END = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
 """Dagster's own: partition keys of a range run, both included."""
 

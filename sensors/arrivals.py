@@ -32,10 +32,13 @@ from engagement.settings import Settings
 from engagement.tables.context import open_tables
 from engagement.waiting import backlog, recent, waits
 from resources import tags
+from resources.names import HOUR_FORMAT
 from resources.tables import Tables
+from sensors.chunks import Chunk, of_tags
 from sensors.planning import Lane, LatePace, PastRun, Request, Stragglers, plan, quiet
 
 PRIORITY = {"live": "10", "day": "5", "late": "0"}
+LIVE_PATH = {tags.LANE: list(PRIORITY)}
 UNDER_WAY = [
     DagsterRunStatus.QUEUED,
     DagsterRunStatus.NOT_STARTED,
@@ -48,8 +51,6 @@ REMEMBERED_RUNS = 200
 BROKER_SECONDS = 3.0
 SILENT_AFTER = timedelta(minutes=10)
 """A started run without any event for so long has lost its process; R4 makes a mistake harmless."""
-
-HOUR_FORMAT, DAY_FORMAT = "%Y-%m-%d-%H:%M", "%Y-%m-%d"
 
 
 def arrivals_sensor(jobs: Sequence[Any]) -> SensorDefinition:
@@ -103,43 +104,32 @@ def nothing_unread(settings: Settings, ends: Mapping[str, int]) -> bool:
 
 def run_request(request: Request) -> RunRequest:
     """The range run of a plan's request."""
-    days = request.lane == "day"
-    first, last = (instant.strftime(DAY_FORMAT if days else HOUR_FORMAT) for instant in (request.first, request.last))
-    run_tags = {
-        tags.LANE: request.lane,
-        tags.UNITS: f"{'days' if days else 'hours'}/{request.first.isoformat()}/{request.last.isoformat()}",
-        tags.RANGE_START: first,
-        tags.RANGE_END: last,
-        "dagster/priority": PRIORITY[request.lane],
-    }
-    return RunRequest(job_name="refresh_days" if days else "refresh_hours", tags=run_tags)
+    chunk = Chunk(request.first, request.last, request.lane == "day")
+    return RunRequest(job_name=chunk.job, tags=chunk.tags(request.lane) | {"dagster/priority": PRIORITY[request.lane]})
 
 
 def under_way(instance: DagsterInstance) -> list[Request]:
-    """What runs that are queued or running were asked for."""
-    runs = [run for run in instance.get_runs(RunsFilter(statuses=UNDER_WAY)) if tags.LANE in run.tags and tags.UNITS in run.tags]
-    return [Request(cast("Lane", run.tags[tags.LANE]), *_units(run.tags)[1:]) for run in runs]
+    """What runs of the live path that are queued or running were asked for; backfills stop nothing and are stopped by nothing."""
+    found = [(run.tags[tags.LANE], of_tags(run.tags)) for run in instance.get_runs(RunsFilter(statuses=UNDER_WAY, tags=LIVE_PATH))]
+    return [Request(cast("Lane", lane), chunk.first, chunk.last) for lane, chunk in found if chunk]
 
 
 def past_runs(instance: DagsterInstance, kind: str) -> list[PastRun]:
-    """Recent finished runs of `hours` or `days`, from the run records alone."""
+    """Recent finished runs of the live path over `hours` or `days`, from the run records alone.
+
+    A backfill's are not: it starts no rest of the late hours, and its failures are no reason to wait with what is live.
+    """
     found = []
-    for record in instance.get_run_records(RunsFilter(statuses=FINISHED), limit=REMEMBERED_RUNS):
+    for record in instance.get_run_records(RunsFilter(statuses=FINISHED, tags=LIVE_PATH), limit=REMEMBERED_RUNS):
         found_tags = record.dagster_run.tags
-        if tags.UNITS not in found_tags or _units(found_tags)[0] != kind:
+        chunk = of_tags(found_tags)
+        if chunk is None or chunk.days != (kind == "days"):
             continue
-        _, first, last = _units(found_tags)
         ended = datetime.fromtimestamp(record.end_time, UTC) if record.end_time else record.update_timestamp.astimezone(UTC)
         started = datetime.fromtimestamp(record.start_time, UTC) if record.start_time else ended
         succeeded = record.dagster_run.status == DagsterRunStatus.SUCCESS
-        found.append(PastRun(first, last, started, ended, succeeded, _failed(found_tags)))
+        found.append(PastRun(chunk.first, chunk.last, started, ended, succeeded, _failed(found_tags)))
     return found
-
-
-def _units(found: Mapping[str, str]) -> tuple[str, datetime, datetime]:
-    """(`hours` or `days`, first, last) of a run's units tag."""
-    kind, first, last = found[tags.UNITS].split("/")
-    return kind, datetime.fromisoformat(first), datetime.fromisoformat(last)
 
 
 def _failed(found: Mapping[str, str]) -> frozenset[datetime] | None:

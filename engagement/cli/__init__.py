@@ -21,7 +21,7 @@ COMMANDS = {
     "ingest": "engagement.cli.ingest:ingest",
     "import": "engagement.cli.imports:import_",
     "refresh": "engagement.cli.tables:refresh",
-    "backfill": "engagement.cli.tables:backfill",
+    "backfill": "engagement.cli.backfill:backfill",
     "query": "engagement.cli.tables:query",
     "tables": "engagement.cli.model:tables",
     "sql": "engagement.cli.model:sql",

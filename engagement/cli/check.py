@@ -287,7 +287,8 @@ def _made_again(settings: Settings, period: Period) -> list[str]:
     import logging
 
     logging.getLogger("dagster").setLevel(logging.CRITICAL)
-    from engagement_assets.local_runs import Chunk, LocalRuns, RunFailed, local_instance
+    from engagement_assets.local_runs import LocalRuns, RunFailed, local_instance
+    from sensors.chunks import Chunk
 
     failures = []
     with local_instance(settings) as instance:

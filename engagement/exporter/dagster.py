@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from dagster import DagsterInstance
 
 LANE, UNITS, BACKFILL = "engagement/lane", "engagement/units", "dagster/backfill"
+BACKFILL_OF, REQUESTS = "engagement/backfill", "engagement_backfill_requests"
 REMEMBERED = 300
 """Ended runs that are looked at: over an hour of them."""
 ENDED_WITHIN = timedelta(hours=1)
@@ -123,10 +124,22 @@ def _backfills(instance: DagsterInstance, ended: list[Any], now: datetime) -> It
         elif over < now - BACKFILLS_WITHIN:
             continue
         counts[status] += 1
+    for since in _asked(instance, ended):
+        counts["running"] += 1
+        still = max(still, (now - since).total_seconds())
     counts["failed"] += _failed_rebuilds(instance, now)
     for status in ("running", "done", "failed", "canceled"):
         yield from sample(series.BACKFILLS, counts[status], status)
     yield from sample(series.BACKFILL_STILL, still)
+
+
+def _asked(instance: DagsterInstance, ended: list[Any]) -> Iterator[datetime]:
+    """Of each backfill that `engagement backfill` asked the daemon for: when its last run ended, else when it was asked for."""
+    for key in instance.get_dynamic_partitions(REQUESTS):
+        what, _, began = key.rsplit("/", 2)
+        last = next((_ended_at(record) for record in ended if record.dagster_run.tags.get(BACKFILL_OF) == what), None)
+        asked = datetime.fromisoformat(began)
+        yield max(last, asked) if last else asked
 
 
 def _failed_rebuilds(instance: DagsterInstance, now: datetime) -> int:

@@ -14,8 +14,9 @@ from engagement import catalog
 from engagement.catalog import calls
 from engagement.errors import TransientError
 from engagement.tables import bulk, fragments
-from engagement_assets.local_runs import Chunk, LocalRuns, RunFailed
+from engagement_assets.local_runs import LocalRuns, RunFailed
 from sensors.arrivals import past_runs
+from sensors.chunks import Chunk
 
 HOUR = datetime(2026, 3, 10, 12, tzinfo=UTC)
 CATALOG = AssetKey("catalog")

@@ -12,6 +12,7 @@ from dagster._daemon.types import DaemonHeartbeat
 
 from engagement.exporter import dagster, series
 from resources import tags
+from sensors import backfills
 
 NOW = datetime.now(UTC)
 
@@ -62,6 +63,20 @@ def test_a_night_that_failed_is_a_failed_backfill_until_the_same_days_were_made(
     ran(instance, DagsterRunStatus.SUCCESS, engagement_lane="backfill", engagement_units="hours/a/b")
     assert look(instance)[series.BACKFILLS.name, "failed"] == 1
     assert look(instance, NOW + timedelta(days=2))[series.BACKFILLS.name, "failed"] == 0
+
+
+def test_a_backfill_that_was_asked_for_stands_still_while_none_of_its_runs_ends(instance):
+    day = NOW.replace(hour=0, minute=0, second=0, microsecond=0)
+    wanted = backfills.Backfill(day, day, None, NOW, NOW)
+    backfills.ask(instance, wanted)
+    found = look(instance, NOW + timedelta(minutes=40))
+    assert found[series.BACKFILLS.name, "running"] == 1
+    assert found[series.BACKFILL_STILL.name,] == 2400
+    ran(instance, DagsterRunStatus.SUCCESS, engagement_lane="backfill", engagement_backfill=wanted.what)
+    assert look(instance, NOW + timedelta(minutes=40))[series.BACKFILL_STILL.name,] == pytest.approx(2400, abs=60)
+    assert look(instance, NOW + timedelta(minutes=40))[series.BACKFILL_STILL.name,] < 2400
+    backfills.withdraw(instance, wanted)
+    assert look(instance)[series.BACKFILLS.name, "running"] == 0
 
 
 def test_a_run_that_stays_under_way_gets_older(instance):

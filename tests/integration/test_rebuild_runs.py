@@ -16,8 +16,9 @@ from engagement.tables import bulk, events
 from engagement.tables.context import open_tables
 from engagement.verdicts.result import Status
 from engagement.waiting import waits
-from engagement_assets.local_runs import Chunk, LocalRuns, RunFailed, local_instance
+from engagement_assets.local_runs import LocalRuns, RunFailed, local_instance
 from quality import gates
+from sensors.chunks import Chunk
 
 DAY = datetime(2026, 3, 10, tzinfo=UTC)
 TEN, TWELVE = DAY + 10 * units.HOUR, DAY + 12 * units.HOUR

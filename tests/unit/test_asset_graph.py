@@ -22,7 +22,7 @@ from engagement.model.model import built_in
 from engagement_assets import definitions, partitions
 from engagement_assets.common import column_lineage
 from engagement_assets.definitions import build_definitions
-from engagement_assets.jobs import CATALOG, DAILY_ASSETS, HOURLY_ASSETS
+from resources.names import CATALOG, DAILY_ASSETS, HOURLY_ASSETS
 from resources.tables import Tables
 
 ROOT = Path(definitions.__file__).parents[1]

@@ -13,7 +13,6 @@ import socket
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
-from types import SimpleNamespace
 
 import lake_helpers
 import pytest
@@ -404,15 +403,19 @@ def test_a_wrong_backfill_is_refused_with_the_valid_choices(refused, arguments, 
 def test_a_backfills_dry_run_lists_its_runs_and_changes_nothing(engagement):
     code, out, _ = engagement("backfill", "--from", "2025-01-14", "--to", "2025-01-15", "--dry-run")
     assert code == 0
-    assert [line.split()[:2] for line in out.splitlines()] == [
+    *runs, cost = out.splitlines()
+    assert [line.split()[:2] for line in runs] == [
         ["hours", "2025-01-14-00:00"],
         ["days", "2025-01-14"],
         ["hours", "2025-01-15-00:00"],
         ["days", "2025-01-15"],
     ]
+    assert [line.split("  ")[-1] for line in runs] == ["1 raw rows", "day rows from tables", "6 raw rows", "day rows from tables"]
+    assert cost.startswith("4 runs, 7 raw rows: about 0:00:0")
     code, out, _ = engagement("backfill", "--from", "2025-01-15", "--to", "2025-01-15", "--assets", "sessions, events", "--dry-run")
     assert code == 0
-    assert out.splitlines() == ["hours 2025-01-15-00:00 … 2025-01-15-23:00  events, sessions"]
+    assert out.splitlines()[0].startswith("hours 2025-01-15-00:00 … 2025-01-15-23:00  events, sessions  ")
+    assert len(out.splitlines()) == 2
 
 
 def rows_of(folder):
@@ -446,7 +449,7 @@ def test_a_backfill_makes_the_same_objects_again_from_raw_alone(engagement, fill
             (filled / name).unlink()
     code, out, _ = engagement("backfill", "--from", "2025-01-15", "--to", "2025-01-15")
     assert code == 0
-    assert out.startswith("rebuilt 25 units, ")
+    assert out == "rebuilt 25 units in this process\n"
     bytes_after, rows_after = files_of(filled), rows_of(filled)
     assert {name: rows for name, rows in rows_after.items() if rows or name in rows_before} == rows_before
     # Footers of tables further down name the versions of what they were made from; those of events and raw name offsets alone.
@@ -464,27 +467,34 @@ def test_a_backfill_of_what_is_right_already_replaces_no_object_and_runs_at_low_
     assert asked == [10]
 
 
-def test_a_backfill_that_failed_goes_on_with_resume_and_leaves_no_note_at_its_end(engagement, lake, monkeypatch):
+def test_a_backfill_goes_on_behind_a_day_that_failed_and_resume_does_what_is_left(engagement, monkeypatch):
     from engagement_assets import local_runs
 
     command = ("backfill", "--from", "2025-01-14", "--to", "2025-01-15", "--assets", "daily_engagement")
-    done = []
+    tried, real = [], local_runs.LocalRuns.run
 
-    def run(_self, chunk, **_):
-        if len(done) == 1:
+    def run(self, chunk, **given):
+        tried.append(str(chunk))
+        if len(tried) == 1:
             raise local_runs.RunFailed("the disk is full")
-        done.append(str(chunk))
-        return SimpleNamespace(all_events=[])
+        return real(self, chunk, **given)
 
     monkeypatch.setattr(local_runs.LocalRuns, "run", run)
-    assert engagement(*command)[0] == 1
-    assert done == ["2025-01-14"]
-    assert [line.split()[1] for line in engagement(*command, "--resume", "--dry-run")[1].splitlines()] == ["2025-01-15"]
-    assert [line.split()[1] for line in engagement(*command, "--dry-run")[1].splitlines()] == ["2025-01-14", "2025-01-15"]
-    done.clear()
-    assert engagement(*command, "--resume")[1] == "rebuilt 1 units, 0 rows\n"
-    assert done == ["2025-01-15"]
-    assert list((lake / "state" / "backfills").iterdir()) == []
+    code, _, err = engagement(*command)
+    assert code == 1
+    assert "1 runs of the backfill failed, the others are done; --resume tries them again: the disk is full\n" in err
+    assert tried == ["2025-01-14", "2025-01-15"]
+    assert [line.split()[1] for line in engagement(*command, "--resume", "--dry-run")[1].splitlines()[:-1]] == ["2025-01-14"]
+    assert [line.split()[1] for line in engagement(*command, "--dry-run")[1].splitlines()[:-1]] == ["2025-01-14", "2025-01-15"]
+    assert engagement(*command, "--resume")[1] == "rebuilt 2 units in this process\n"
+    assert tried[2:] == ["2025-01-14"]
+    assert engagement(*command, "--resume", "--dry-run")[1].startswith("0 runs, ")
+
+
+def test_a_backfill_is_left_to_a_daemon_only_where_one_lives(refused):
+    days = ("--from", "2025-01-14", "--to", "2025-01-14")
+    assert "no Dagster daemon" in refused(1, "backfill", *days, "--detach")
+    assert "--here" in refused(2, "backfill", *days, "--detach", "--here")
 
 
 # ------------------------------------------------------------------------------------------------ import

@@ -1,0 +1,120 @@
+"""`engagement backfill` where a Dagster daemon lives: the daemon does the runs, whatever becomes of the command."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from contextlib import ExitStack, contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import lake_helpers
+import oracle
+import pytest
+from dagster import DagsterRunStatus
+from helpers import eventually
+
+from engagement.model import units
+from engagement.stack import demo, processes
+from engagement.tables.context import open_tables
+from engagement_assets.local_runs import local_instance
+from resources import tags
+from sensors import backfills
+
+ENGAGEMENT = [sys.executable, "-m", "engagement"]
+DAY = datetime(2026, 3, 10, tzinfo=UTC)
+DAYS = 3
+
+
+def event(number, moment):
+    return oracle.RawEvent(
+        event_id=f"00000000-0000-4000-8000-{number:012d}", user_id="u1", session_id=None, event_type="screen_view", event_time=moment,
+        received_at=moment, kafka_topic="session", kafka_topic_id="5e" * 16, kafka_partition=0, kafka_offset=number, device_type="iPhone",
+        device_model=None, app_version="1.0", country="DE", screen="Home",
+    )  # fmt: skip
+
+
+@contextmanager
+def daemon(settings, folder):
+    """Code server and daemon, as the demo runs them, over the instance of the state folder."""
+    home = settings.state_dir / "dagster"
+    (port,) = processes.free_ports("127.0.0.1", 1)
+    (home / "workspace.yaml").write_text(demo.WORKSPACE.format(host="127.0.0.1", port=port))
+    environment = {
+        **os.environ,
+        **settings.environment(),
+        "DAGSTER_HOME": str(home),
+        "PYTHONPATH": str(demo.ROOT),
+        "PYTHONWARNINGS": "ignore",
+    }
+    tool = str(Path(sys.executable).parent / "dagster-daemon")
+    with ExitStack() as stack:
+        log = stack.enter_context((folder / "dagster.log").open("wb"))
+        for argv in (
+            [sys.executable, "-m", "engagement_assets.code_server", "127.0.0.1", str(port)],
+            [tool, "run", "-w", str(home / "workspace.yaml")],
+        ):
+            child = processes.start(argv, log, environment)
+            stack.callback(processes.stop, child, 30)
+            eventually(demo._listens("127.0.0.1", port), 60)
+        yield environment
+
+
+@pytest.fixture
+def served(tmp_path):
+    """A lake with three days of history, and a daemon over it that serves backfills."""
+    settings = lake_helpers.settings_of(tmp_path)
+    with open_tables(settings) as context:
+        lake_helpers.write(context, [event(number, DAY + number * timedelta(hours=6)) for number in range(4 * DAYS)])
+    with local_instance(settings) as instance, daemon(settings, tmp_path) as environment:
+        eventually(lambda: backfills.is_served(instance, datetime.now(UTC)), 60)
+        yield settings, instance, environment
+
+
+def command(*more):
+    return [*ENGAGEMENT, "backfill", "--from", "2026-03-10", "--to", "2026-03-12", *more]
+
+
+def run_to_its_end(argv, environment, folder):
+    return subprocess.run(argv, env=environment, cwd=folder, capture_output=True, text=True, timeout=120, check=False)
+
+
+def of_backfills(instance):
+    return [run for run in instance.get_runs() if tags.BACKFILL_OF in run.tags]
+
+
+def test_the_daemon_does_it_though_the_command_is_killed_and_ctrl_c_asks_for_no_more(served, tmp_path):
+    settings, instance, environment = served
+
+    asking = subprocess.Popen(command(), env=environment, cwd=tmp_path, stderr=subprocess.DEVNULL)
+    eventually(lambda: of_backfills(instance), 60)
+    asking.send_signal(signal.SIGKILL)
+    asking.wait(10)
+    eventually(lambda: not backfills.asked(instance), 120)
+    runs = of_backfills(instance)
+    assert len(runs) == 2 * DAYS
+    assert {run.status for run in runs} == {DagsterRunStatus.SUCCESS}
+    assert {run.tags[tags.LANE] for run in runs} == {"backfill"}
+    with open_tables(settings) as context:
+        assert len(list(context.lake.list(units.EVENTS))) == 4 * DAYS
+
+    done = run_to_its_end(command("--assets", "daily_engagement"), environment, tmp_path)
+    assert done.stdout == "rebuilt 3 units in Dagster's queue; what it changed elsewhere is refreshed there\n", done.stderr
+    chosen = [run for run in of_backfills(instance) if run.tags[tags.BACKFILL_OF].endswith("/daily_engagement")]
+    assert [run.status for run in chosen] == [DagsterRunStatus.SUCCESS] * DAYS
+    assert {key.to_user_string() for key in chosen[0].asset_selection} == {"daily_engagement", "catalog"}
+
+    before = len(of_backfills(instance))
+    stopped = subprocess.Popen(command(), env=environment, cwd=tmp_path, stderr=subprocess.DEVNULL)
+    eventually(lambda: len(of_backfills(instance)) > before, 60)
+    stopped.send_signal(signal.SIGINT)
+    assert stopped.wait(30) == 130
+    assert backfills.asked(instance) == []
+    eventually(lambda: all(run.is_finished for run in of_backfills(instance)), 60)
+    assert len(of_backfills(instance)) < before + 2 * DAYS
+
+    assert run_to_its_end(command("--detach", "--resume"), environment, tmp_path).returncode == 0
+    eventually(lambda: not backfills.asked(instance), 120)
+    assert len([run for run in of_backfills(instance) if run.status is DagsterRunStatus.SUCCESS]) == before + 2 * DAYS
