@@ -91,7 +91,8 @@ def day(names: Sequence[str], rate: float, *, in_bucket: bool) -> tuple[list[Tol
     with tempfile.TemporaryDirectory(prefix="game-day-") as name, demo(Path(name), rate, in_bucket=in_bucket) as running:
         (Path(name) / "monitoring").mkdir()
         with local.running(running.settings, Path(name) / "monitoring") as watch:
-            if not wait(lambda: calm(watch), START_SECONDS):
+            started = Path(name) / "demo.log"
+            if not wait(lambda: "first number" in started.read_text() and calm(watch), START_SECONDS):
                 print(f"it did not become fresh and quiet: {watch.firing()}", file=sys.stderr)
             meter = Meter(running)
             found = []
