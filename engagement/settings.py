@@ -71,6 +71,10 @@ class Settings:
     late_minutes: int = _setting(15, "late events of old hours are gathered so long before the hours are refreshed", unit="min", low=0)
     late_rows: int = _setting(100_000, "so many waiting rows of old hours are refreshed at once", low=1)
     rebuild_days: int = _setting(3, "so many days are made again from raw every night; 0: none", unit="days", low=0)
+    run_days: int = _setting(7, "Dagster's records of runs stay so long, the newest of each partition for ever", unit="days", low=1)
+    dagster_storage: str = _setting(
+        "", "postgresql://user:password@host/database of the Dagster instance; empty: SQLite in the state folder", secret=True
+    )
     model: str = _setting("model.toml", "file of your own metrics, dimensions and promoted columns; empty: none, as without the file")
     retention: str = _setting(
         "retention.toml", "file that says after how many days what expires or moves; empty: none, as without the file"
@@ -270,6 +274,8 @@ def _checked(settings: Settings, folder: Path) -> Settings:
             msg = f"{PREFIX}{name}={value!r}: must be one of {', '.join(valid)}"
             raise SettingsError(msg)
     _check_privacy(settings)
+    if settings.dagster_storage and not settings.dagster_storage.startswith("postgresql://"):
+        raise SettingsError(f"{PREFIX}DAGSTER_STORAGE: must be empty or postgresql://user:password@host:port/database")
     absolute: dict[str, Any] = {
         "lake_url": _lake_url(settings.lake_url, folder),
         "state_dir": (folder / settings.state_dir).resolve(),

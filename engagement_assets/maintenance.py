@@ -6,7 +6,7 @@ step of the run that fails must not skip those behind it: the run fails at its e
 
 import os
 import time
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from dagster import (
     DefaultScheduleStatus,
@@ -23,7 +23,7 @@ from dagster import (
 
 from engagement.maintenance.report import Tell
 from engagement.maintenance.run import Result, maintain_opened
-from engagement_assets import archive
+from engagement_assets import archive, run_records
 from resources import tags
 from resources.tables import Tables
 
@@ -39,10 +39,16 @@ QUIET_SECONDS = 60.0
 def maintain_job() -> JobDefinition:
     """The job."""
 
-    @op(name="maintain_lake", description="Archive, expire raw, retention, lifecycle, sweep, catalog; a part that fails stops no other.")
+    @op(
+        name="maintain_lake",
+        description="Archive, expire raw, retention, lifecycle, sweep, catalog, run records; a part that fails stops no other.",
+    )
     def maintain_lake(context: OpExecutionContext, tables: Tables) -> None:
         os.nice(10)  # upkeep yields to the live path
-        result = maintain_opened(tables.context, datetime.now(UTC), tell=_logged(context))
+        now, tell = datetime.now(UTC), _logged(context)
+        keep = timedelta(days=tables.settings().run_days)
+        more = {run_records.NAME: lambda: run_records.step(context.instance, keep, now, tell=tell)}
+        result = maintain_opened(tables.context, now, tell=tell, more=more)
         for written in archive.materializations(result.parts):
             context.log_event(written)
         found = metadata(result)

@@ -49,8 +49,10 @@ UNDER_WAY = [
 FINISHED = [DagsterRunStatus.SUCCESS, DagsterRunStatus.FAILURE, DagsterRunStatus.CANCELED]
 REMEMBERED_RUNS = 200
 BROKER_SECONDS = 3.0
-SILENT_AFTER = timedelta(minutes=10)
-"""A started run without any event for so long has lost its process; R4 makes a mistake harmless."""
+SILENT_AFTER = {"live": timedelta(minutes=10), "day": timedelta(minutes=10), "late": timedelta(minutes=10)}
+SILENT_AT_LAST = timedelta(hours=1)
+"""A started run without any event for so long has lost its process, of what lane ever: a whole day of a backfill is one step,
+and what people start from the UI has no lane. R4 makes a mistake harmless."""
 
 
 def arrivals_sensor(jobs: Sequence[Any]) -> SensorDefinition:
@@ -142,11 +144,10 @@ def _failed(found: Mapping[str, str]) -> frozenset[datetime] | None:
 def free_silent_runs(instance: DagsterInstance, now: datetime) -> None:
     """Fail started runs whose process is gone, so that their lane is free and their hours wait again."""
     for run in instance.get_runs(RunsFilter(statuses=[DagsterRunStatus.STARTED, DagsterRunStatus.STARTING, DagsterRunStatus.CANCELING])):
-        if tags.LANE not in run.tags:
-            continue
+        longest = SILENT_AFTER.get(run.tags.get(tags.LANE, ""), SILENT_AT_LAST)
         events = instance.get_records_for_run(run.run_id, limit=1, ascending=False).records
-        if events and now - datetime.fromtimestamp(events[0].timestamp, UTC) > SILENT_AFTER:
-            instance.report_run_failed(run, f"no event for {SILENT_AFTER}: its process is gone")
+        if events and now - datetime.fromtimestamp(events[0].timestamp, UTC) > longest:
+            instance.report_run_failed(run, f"no event for {longest}: its process is gone")
 
 
 def materializations(new: Iterable[RawFile]) -> list[AssetMaterialization]:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import sys
-from datetime import UTC, datetime
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
@@ -12,7 +14,9 @@ from cyclopts import Parameter
 from engagement import settings as settings_module
 
 if TYPE_CHECKING:
-    from engagement.maintenance.run import Result
+    from engagement.maintenance.report import Tell
+    from engagement.maintenance.run import More, Result
+    from engagement.settings import Settings
 
 Flag = Parameter(negative="")
 LISTED = 20
@@ -20,7 +24,7 @@ LISTED = 20
 
 
 def maintain(*, dry_run: Annotated[bool, Flag] = False, json_: Annotated[bool, Parameter(name="--json", negative="")] = False) -> int:
-    """Archive closed hours, expire raw files past their grace, apply retention, sweep left-overs, mend the catalog. Once.
+    """Archive closed hours, expire raw files past their grace, apply retention, sweep left-overs, mend the catalog, forget old runs. Once.
 
     The schedule `maintain` does the same. Safe beside it, and beside everything else. Exit code 1 if a step could not do its
     work; the others did theirs.
@@ -44,8 +48,14 @@ def maintain(*, dry_run: Annotated[bool, Flag] = False, json_: Annotated[bool, P
 
     settings = settings_module.load()
     require_lake(settings)
+    now = datetime.now(UTC)
     with Console(stderr=True).status("maintain") as line:
-        result = run(settings, datetime.now(UTC), dry_run=dry_run, tell=lambda what: line.update(f"maintain: {what}"))
+
+        def tell(what: str) -> None:
+            line.update(f"maintain: {what}")
+
+        with _run_records(settings, now, dry_run, tell) as more:
+            result = run(settings, now, dry_run=dry_run, tell=tell, more=more)
     if json_:
         print(json.dumps(as_json(result, dry_run)))
     else:
@@ -53,6 +63,21 @@ def maintain(*, dry_run: Annotated[bool, Flag] = False, json_: Annotated[bool, P
     for problem in result.problems:
         print(f"engagement: {problem}", file=sys.stderr)
     return 1 if result.problems else 0
+
+
+@contextmanager
+def _run_records(settings: Settings, now: datetime, dry_run: bool, tell: Tell) -> Iterator[More]:
+    """The step that keeps Dagster's records bounded; none where there is no instance yet."""
+    if not (settings.state_dir / "dagster").exists():
+        yield {}
+        return
+    from engagement.cli.tables import quiet_dagster
+    from engagement_assets import local_runs, run_records
+
+    quiet_dagster(verbose=False)
+    with local_runs.local_instance(settings) as instance:
+        keep = timedelta(days=settings.run_days)
+        yield {run_records.NAME: lambda: run_records.step(instance, keep, now, dry_run=dry_run, tell=tell)}
 
 
 def as_json(result: Result, dry_run: bool) -> dict[str, Any]:

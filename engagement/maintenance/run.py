@@ -7,7 +7,7 @@ a run may be killed anywhere, and a step that fails stops no other. What a step 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -36,19 +36,23 @@ class Result:
         return [f"{step.name}: {problem}" for step in self.steps for problem in step.problems]
 
 
-def maintain(settings: Settings, now: datetime, *, dry_run: bool = False, tell: Tell = quiet) -> Result:
+More = Mapping[str, Callable[[], Step]]
+"""Steps behind ours, by name, of who runs the maintenance: what they keep is not the lake's."""
+
+
+def maintain(settings: Settings, now: datetime, *, dry_run: bool = False, tell: Tell = quiet, more: More | None = None) -> Result:
     """Do, or (`dry_run`) only say, what is due now.
 
     A step's failure becomes a problem of it; raises only where there is no lake to work on.
     """
     with open_tables(settings) as context:
-        return maintain_opened(context, now, dry_run=dry_run, tell=tell)
+        return maintain_opened(context, now, dry_run=dry_run, tell=tell, more=more)
 
 
-def maintain_opened(context: TableContext, now: datetime, *, dry_run: bool = False, tell: Tell = quiet) -> Result:
+def maintain_opened(context: TableContext, now: datetime, *, dry_run: bool = False, tell: Tell = quiet, more: More | None = None) -> Result:
     """The same with handles that are open already."""
     result = Result()
-    for name, step in _steps(context, now, dry_run, tell, result):
+    for name, step in [*_steps(context, now, dry_run, tell, result), *(more or {}).items()]:
         tell(name)
         result.steps.append(_done(name, step))
     result.sizes = measure(context.lake)

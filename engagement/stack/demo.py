@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+import sqlite3
 import sys
 import urllib.error
 import urllib.request
@@ -14,7 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from engagement.errors import PermanentError
+from engagement.errors import PermanentError, TransientError
 from engagement.settings import Settings
 from engagement.stack import processes
 from engagement.stack.latency import LakeWatch, Latency
@@ -40,6 +41,7 @@ DEMO_INSTANCE = "demo"
 DEMO_LATE_MINUTES, DEMO_LATE_ROWS = 1, 2000
 """History arrives while its hours are shown already: what came after them would wait for a quarter of an hour."""
 POLL_SECONDS = 0.5
+LOOK_FAILED = (TransientError, OSError, sqlite3.OperationalError)
 ANSWER_SECONDS = 1.0
 
 
@@ -194,14 +196,21 @@ class Demo:
     def _watch(self, seconds: int, watch: LakeWatch, latency: Latency) -> None:
         known: dict[str, int] = {}
         shown: set[str] = set()
-        watch.new_files(known)
+        trouble = ""
+        watch.new_files(known)  # of an earlier demo: they are not measured
         while not self.supervisor.stop.wait(POLL_SECONDS):
             self.supervisor.turn()
             now = datetime.now(UTC)
-            latency.poll(now, watch.new_files(known), watch.coverage(now), watch.newest(now))
             for line in self.supervisor.new_output() if self._logs else ():
                 self._say(line)
-            self._announce(shown, now, watch, latency)
+            before, trouble = trouble, ""
+            try:
+                latency.poll(now, watch.new_files(known), watch.coverage(now), watch.newest(now))
+                self._announce(shown, now, watch, latency)
+            except LOOK_FAILED as error:  # the store is away, the disk is full: the parts go on, and so does whoever watches them
+                trouble = " ".join(str(error).split())
+            if bool(trouble) != bool(before):
+                self._say(f"the lake cannot be looked at: {trouble}" if trouble else "the lake can be looked at again")
             if seconds and (now - self._began).total_seconds() >= seconds:
                 return
 

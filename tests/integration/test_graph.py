@@ -176,7 +176,7 @@ def test_a_run_whose_process_was_killed_loses_no_hour(lake):
     lake.instance.report_engine_event("started, then killed", run)
     now = datetime.now(UTC)
     assert lake.asked(now) == []
-    later = now + SILENT_AFTER + timedelta(seconds=1)
+    later = now + SILENT_AFTER["live"] + timedelta(seconds=1)
     lake.tick(later)
     assert lake.instance.get_run_by_id(run.run_id).status == DagsterRunStatus.FAILURE
     lake.settle(later + FIRST_DELAY)
