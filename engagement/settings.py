@@ -71,7 +71,7 @@ class Settings:
     late_minutes: int = _setting(15, "late events of old hours are gathered so long before the hours are refreshed", unit="min", low=0)
     late_rows: int = _setting(100_000, "so many waiting rows of old hours are refreshed at once", low=1)
     rebuild_days: int = _setting(3, "so many days are made again from raw every night; 0: none", unit="days", low=0)
-    run_days: int = _setting(7, "Dagster's records of runs stay so long, the newest of each partition for ever", unit="days", low=1)
+    run_days: int = _setting(2, "Dagster's records of runs stay so long, the newest of each partition for ever", unit="days", low=1)
     dagster_storage: str = _setting(
         "", "postgresql://user:password@host/database of the Dagster instance; empty: SQLite in the state folder", secret=True
     )

@@ -187,4 +187,4 @@ def test_maintain_says_how_many_go(settings, instance, monkeypatch, capsys):
         monkeypatch.setenv(name, value)
     ran(instance, "one")
     assert cli.run(["maintain", "--dry-run"]) == 0
-    assert "0 runs, 0 check evaluations and 0 events outside of runs are older than 7 days" in capsys.readouterr().out
+    assert "0 runs, 0 check evaluations and 0 events outside of runs are older than 2 days" in capsys.readouterr().out
