@@ -37,7 +37,7 @@ from monitoring.alerts import ALERTS
 ALERT_SECONDS = {"page": 240.0, "ticket": 600.0}
 QUIET_SECONDS = 30.0
 """So long nothing may be told of a failure that nobody has to know."""
-RECOVER_SECONDS, START_SECONDS = 600.0, 240.0
+RECOVER_SECONDS, START_SECONDS = 600.0, 400.0
 WANTED_SECONDS = {"page": 120.0, "ticket": 600.0}
 PAGES = {alert.name for alert in ALERTS if alert.severity == "page"}
 PORTS = ("dagster_port", "dashboard_port", "metrics_port", "exporter_port")
@@ -91,8 +91,8 @@ def day(names: Sequence[str], rate: float, *, in_bucket: bool) -> tuple[list[Tol
     with tempfile.TemporaryDirectory(prefix="game-day-") as name, demo(Path(name), rate, in_bucket=in_bucket) as running:
         (Path(name) / "monitoring").mkdir()
         with local.running(running.settings, Path(name) / "monitoring") as watch:
-            started = Path(name) / "demo.log"
-            if not wait(lambda: "first number" in started.read_text() and calm(watch), START_SECONDS):
+            sent = running.settings.state_dir / "history-sent"
+            if not wait(lambda: sent.exists() and calm(watch), START_SECONDS):
                 print(f"it did not become fresh and quiet: {watch.firing()}", file=sys.stderr)
             meter = Meter(running)
             found = []
