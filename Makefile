@@ -4,7 +4,7 @@ PY    := .venv/bin/python
 UV    := uv==0.13.9
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-unit lint bench packages s3 lock
+.PHONY: help setup demo test test-unit lint bench docs packages s3 lock
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -59,7 +59,14 @@ bench: setup  ## measurements quoted in the docs; prints them with machine and d
 	@$(PY) bench/catch_up.py
 	@$(PY) bench/model.py
 	@$(PY) bench/faults.py
+	@$(PY) bench/instance.py
 	@$(PY) bench/game_day.py
+
+# The drawing needs Debian's graphviz; the pages are made from the code.
+docs: .venv/.synced  ## draw docs/images/architecture.svg and write the generated parts of the pages anew
+	@command -v dot >/dev/null || { echo "make docs needs graphviz: apt-get install --no-install-recommends graphviz" >&2; exit 1; }
+	@{ dot -Tsvg docs/architecture.dot && echo "<!-- drawn from $$(sha256sum < docs/architecture.dot | cut -c1-64) -->"; } > docs/images/architecture.svg
+	@UPDATE_GOLDEN=1 $(PY) -m pytest -q tests/unit/test_monitoring.py tests/unit/test_quality_page.py tests/unit/test_data_schema_page.py
 
 s3: .venv/.synced  ## build versitygw once, the S3 server of the tests; needs no Go on the machine
 	@$(PY) -m engagement.stack.s3

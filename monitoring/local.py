@@ -31,7 +31,7 @@ STOP_SECONDS = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """One notification: when it came (Unix time), `page` or `ticket`, `firing` or `resolved`, names of its alerts."""
+    """One notification: when it came (Unix time), `page` or `ticket`, `firing` or `resolved`, names of its alerts, each once."""
 
     at: float
     receiver: str
@@ -129,7 +129,7 @@ def _listening() -> Iterator[tuple[Pager, str]]:
             told = json.loads(self.rfile.read(int(self.headers["content-length"])))
             # A notification of a group names those that are over and those that go on: each by its own status.
             for status in ("firing", "resolved"):
-                names = tuple(item["labels"]["alertname"] for item in told["alerts"] if item["status"] == status)
+                names = tuple({item["labels"]["alertname"]: None for item in told["alerts"] if item["status"] == status})
                 if names:
                     pager.notes.append(Note(time.time(), self.path.strip("/"), status, names))
             self.send_response(200)
