@@ -90,8 +90,13 @@ def make(lake: Lake, events_per_day: int, day: date) -> None:
 
 
 def rebuild(folder: Path, days: int) -> None:
-    """The child: rebuild all days, as a backfill's runs do one after another."""
-    with open_tables(settings_of(folder)) as context:
+    """The child's work."""
+    rebuild_of(settings_of(folder), days)
+
+
+def rebuild_of(settings: Settings, days: int) -> None:
+    """Rebuild all days, as a backfill's runs do one after another."""
+    with open_tables(settings) as context:
         judges = gates.Gates(context)
         context.judge, context.judge_all = judges.judge, judges.judge_all
         print(BEGUN, flush=True)

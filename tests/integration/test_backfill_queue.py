@@ -12,6 +12,7 @@ from pathlib import Path
 
 import lake_helpers
 import oracle
+import postgres
 import pytest
 from dagster import DagsterRunStatus
 from helpers import eventually
@@ -34,6 +35,12 @@ def event(number, moment):
         received_at=moment, kafka_topic="session", kafka_topic_id="5e" * 16, kafka_partition=0, kafka_offset=number, device_type="iPhone",
         device_model=None, app_version="1.0", country="DE", screen="Home",
     )  # fmt: skip
+
+
+@pytest.fixture
+def database(tmp_path):
+    with postgres.server(tmp_path / "postgres") as url:
+        yield url
 
 
 @contextmanager
@@ -62,10 +69,14 @@ def daemon(settings, folder):
         yield environment
 
 
-@pytest.fixture
-def served(tmp_path):
-    """A lake with three days of history, and a daemon over it that serves backfills."""
-    settings = lake_helpers.settings_of(tmp_path)
+@pytest.fixture(params=["sqlite", "postgres"])
+def served(request, tmp_path, monkeypatch):
+    """A lake with three days of history, and a daemon over it that serves backfills; its instance is of either kind."""
+    more = {}
+    if request.param == "postgres":
+        more["dagster_storage"] = request.getfixturevalue("database")
+        monkeypatch.setenv("ENGAGEMENT_DAGSTER_STORAGE", more["dagster_storage"])
+    settings = lake_helpers.settings_of(tmp_path, **more)
     with open_tables(settings) as context:
         lake_helpers.write(context, [event(number, DAY + number * timedelta(hours=6)) for number in range(4 * DAYS)])
     with local_instance(settings) as instance, daemon(settings, tmp_path) as environment:
