@@ -10,6 +10,8 @@ from engagement.errors import TransientError
 from engagement.settings import Settings
 
 if TYPE_CHECKING:
+    from dagster import DagsterInstance
+
     from engagement.freshness import ages
     from engagement.ingest.lag import Lag
     from engagement.raw.findings import Audit
@@ -41,7 +43,7 @@ def collect(settings: Settings, now: datetime) -> dict[str, Any]:
     partitions = _lag(settings, audit, problems)
     only_imports = all(is_import(chain.chain) for chain in audit.chains)
     _judge(assets, lacking, partitions, settings, now, only_imports=only_imports)
-    last_runs = _last_runs(settings, problems)
+    last_runs, backfills = _instance(settings, problems)
     for row in assets:
         row["last_run"] = last_runs.get(row["asset"])
     return {
@@ -55,6 +57,7 @@ def collect(settings: Settings, now: datetime) -> dict[str, Any]:
             "days": {day.isoformat(): why for day, why in waiting.days.items()},
         },
         "delays": delays,
+        "backfills": backfills,
         "layers": [{"layer": size.layer, "objects": size.objects, "bytes": size.bytes, "small": size.small} for size in sizes],
         "retention": _retention(final, waiting.final, now),
         "held": held,
@@ -184,11 +187,11 @@ def _row(name: str, newest: datetime | None, now: datetime, rows: int) -> dict[s
     return {"asset": name, "newest_received_at": newest and newest.isoformat(), "age_seconds": age, "rows": rows}
 
 
-def _last_runs(settings: Settings, problems: list[str]) -> dict[str, str]:
-    """Asset -> when it was last materialized, from the instance in the state folder if there is one."""
+def _instance(settings: Settings, problems: list[str]) -> tuple[dict[str, str], list[dict[str, Any]]]:
+    """Asset -> when it was last materialized, and backfills under way, from the instance of the state folder if there is one."""
     if not (settings.state_dir / "dagster" / "dagster.yaml").exists():
         problems.append("no Dagster instance in the state folder yet: no run was recorded")
-        return {}
+        return {}, []
     import os
 
     os.environ["DAGSTER_HOME"] = str(settings.state_dir / "dagster")
@@ -197,7 +200,22 @@ def _last_runs(settings: Settings, problems: list[str]) -> dict[str, str]:
     names = ("raw_events", "events", "session_fragments", "user_activity", "sessions", "hourly_engagement", "daily_engagement")
     with DagsterInstance.get() as instance:
         found = {name: instance.get_latest_materialization_event(AssetKey(name)) for name in names}
-    return {name: datetime.fromtimestamp(event.timestamp, UTC).isoformat(timespec="seconds") for name, event in found.items() if event}
+        backfills = _backfills(instance)
+    made = {name: datetime.fromtimestamp(event.timestamp, UTC).isoformat(timespec="seconds") for name, event in found.items() if event}
+    return made, backfills
+
+
+def _backfills(instance: DagsterInstance) -> list[dict[str, Any]]:
+    """What `engagement backfill` asked the daemon for and is not over: how many runs are done, failed, and left."""
+    from sensors import backfills
+
+    return [
+        {
+            "what": asked.what, "since": asked.began.isoformat(timespec="seconds"), "done": len(found.done), "failed": len(found.failed),
+            "left": len(found.left) + len(found.under_way),
+        }
+        for asked in backfills.asked(instance) if (found := backfills.standing(instance, asked))
+    ]  # fmt: skip
 
 
 def _judge(

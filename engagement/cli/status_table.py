@@ -41,6 +41,11 @@ def show(found: dict[str, Any]) -> None:
     _audit(console, found["audit"])
     _waits(console, found["waits"])
     _delays(console, found["delays"])
+    for item in found["backfills"]:
+        failed = f", {item['failed']} failed" if item["failed"] else ""
+        console.print(
+            f"rebuild {item['what']}: {item['done']} runs done, {item['left']} left{failed}, asked {_moment(item['since'])}", markup=False
+        )
     _layers(console, found["layers"])
     _retention(console, found["retention"])
     _trust(console, found["held"], found["suspects"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -101,6 +102,9 @@ def test_the_daemon_does_it_though_the_command_is_killed_and_ctrl_c_asks_for_no_
 
     asking = subprocess.Popen(command(), env=environment, cwd=tmp_path, stderr=subprocess.DEVNULL)
     eventually(lambda: of_backfills(instance), 60)
+    (told,) = json.loads(run_to_its_end([*ENGAGEMENT, "status", "--json"], environment, tmp_path).stdout)["backfills"]
+    assert told["what"] == "2026-03-10/2026-03-12/all"
+    assert told["done"] + told["left"] == 2 * DAYS
     asking.send_signal(signal.SIGKILL)
     asking.wait(10)
     eventually(lambda: not backfills.asked(instance), 120)
