@@ -69,7 +69,8 @@ def with_columns(found: AssetsDefinition, model: Model) -> AssetsDefinition:
 
     def described(spec: AssetSpec) -> AssetSpec:
         table = spec.metadata[TABLE_NAME]
-        return spec.merge_attributes(metadata=column_schema(table, model) | column_lineage(table, spec.key.to_user_string(), model))
+        behind = column_lineage(table, spec.key.to_user_string(), model)
+        return spec.merge_attributes(metadata=column_schema(table, model, behind) | {"dagster/column_lineage": behind})
 
     return found.map_asset_specs(described)
 
@@ -81,19 +82,24 @@ ASSETS = {
 """Where columns come from -> the asset that has them."""
 
 
-def column_lineage(table: str, asset_name: str, model: Model) -> dict[str, Any]:
-    """Asset metadata with what each column is made from, read from the SQL; day rows are made from what hour rows are made from."""
+def column_lineage(table: str, asset_name: str, model: Model) -> TableColumnLineage:
+    """What each column is made from, read from the SQL; day rows are made from what hour rows are made from."""
     found = {
         name: [TableColumnDep(ASSETS[source], column) for source, column in behind if source in ASSETS and ASSETS[source] != asset_name]
         for name, behind in lineage.columns(table, model).items()
     }
-    return {"dagster/column_lineage": TableColumnLineage(found)}
+    return TableColumnLineage(found)
 
 
-def column_schema(table: str, model: Model) -> dict[str, Any]:
-    """Asset metadata with the table's columns."""
+def column_schema(table: str, model: Model, behind: TableColumnLineage) -> dict[str, Any]:
+    """Asset metadata with the table's columns. What each is made from is in its description: the free UI draws no lineage of columns."""
+
+    def described(name: str, comment: str) -> str:
+        found = sorted(f"{dep.asset_key.to_user_string()}.{dep.column_name}" for dep in behind.deps_by_column.get(name, ()))
+        return f"{comment} ← {', '.join(found)}" if found else comment
+
     columns = [
-        TableColumn(name, schemas.DUCKDB_TYPES[column.kind], description=column.comment)
+        TableColumn(name, schemas.DUCKDB_TYPES[column.kind], description=described(name, column.comment))
         for name, column in schemas.columns(table, model).items()
     ]
     return {"dagster/column_schema": TableSchema(columns=columns)}

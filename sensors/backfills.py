@@ -37,7 +37,7 @@ LANE = "backfill"
 PRIORITY = "-8"
 AT_ONCE = 2
 """So many runs of a request are queued or running: the lane does one at a time, the next is ready when it ends."""
-TICK_SECONDS = 10
+TICK_SECONDS = 5
 SILENT = timedelta(seconds=75)
 """A daemon without a heartbeat for so long, or a sensor without a tick, serves no request."""
 DAEMONS = ("SENSOR", "QUEUED_RUN_COORDINATOR")

@@ -20,7 +20,7 @@ from engagement.waiting import recent
 
 KEPT_SECONDS = 15
 BROKER_SECONDS = 2.0
-SHOWN = {State.OK: "🟢 ok", State.UNKNOWN: "⚪ unknown", State.WARN: "🟠 warn", State.FAIL: "🔴 fail"}
+SHOWN = {State.OK: "✓ ok", State.UNKNOWN: "○ unknown", State.WARN: "▲ warn", State.FAIL: "✕ fail"}
 
 
 def page(settings: Settings) -> None:

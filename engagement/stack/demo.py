@@ -149,6 +149,7 @@ def addresses(settings: Settings) -> dict[str, str]:
         "dashboard": f"page          http://{host}:{settings.dashboard_port}",
         "dagster-webserver": f"Dagster UI    http://{host}:{settings.dagster_port}",
         "ingest": f"metrics       http://{host}:{settings.metrics_port}/metrics",
+        "exporter": f"exporter      http://{host}:{settings.exporter_port}/metrics",
     } | ({"broker": f"broker        {BROKER_HOST}:{_broker_port(settings)}"} if brings_broker(settings) else {})
 
 

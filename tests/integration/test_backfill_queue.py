@@ -27,7 +27,7 @@ from sensors import backfills
 
 ENGAGEMENT = [sys.executable, "-m", "engagement"]
 DAY = datetime(2026, 3, 10, tzinfo=UTC)
-DAYS = 3
+DAYS = 2
 
 
 def event(number, moment):
@@ -72,21 +72,28 @@ def daemon(settings, folder):
 
 @pytest.fixture(params=["sqlite", "postgres"])
 def served(request, tmp_path, monkeypatch):
-    """A lake with three days of history, and a daemon over it that serves backfills; its instance is of either kind."""
+    """A lake with two days of history, and a daemon over it that serves backfills; its instance is of either kind."""
     more = {}
     if request.param == "postgres":
         more["dagster_storage"] = request.getfixturevalue("database")
         monkeypatch.setenv("ENGAGEMENT_DAGSTER_STORAGE", more["dagster_storage"])
     settings = lake_helpers.settings_of(tmp_path, **more)
-    with open_tables(settings) as context:
-        lake_helpers.write(context, [event(number, DAY + number * timedelta(hours=6)) for number in range(4 * DAYS)])
-    with local_instance(settings) as instance, daemon(settings, tmp_path) as environment:
-        eventually(lambda: backfills.is_served(instance, datetime.now(UTC)), 60)
+    with serving(settings, tmp_path) as (instance, environment):
         yield settings, instance, environment
 
 
+@contextmanager
+def serving(settings, folder):
+    """Its instance and environment, with two days of history in the lake, and a daemon that serves backfills."""
+    with open_tables(settings) as context:
+        lake_helpers.write(context, [event(number, DAY + number * timedelta(hours=6)) for number in range(4 * DAYS)])
+    with local_instance(settings) as instance, daemon(settings, folder) as environment:
+        eventually(lambda: backfills.is_served(instance, datetime.now(UTC)), 60)
+        yield instance, environment
+
+
 def command(*more):
-    return [*ENGAGEMENT, "backfill", "--from", "2026-03-10", "--to", "2026-03-12", *more]
+    return [*ENGAGEMENT, "backfill", "--from", "2026-03-10", "--to", "2026-03-11", *more]
 
 
 def run_to_its_end(argv, environment, folder):
@@ -97,13 +104,13 @@ def of_backfills(instance):
     return [run for run in instance.get_runs() if tags.BACKFILL_OF in run.tags]
 
 
-def test_the_daemon_does_it_though_the_command_is_killed_and_ctrl_c_asks_for_no_more(served, tmp_path):
+def test_the_daemon_does_it_though_the_command_is_killed(served, tmp_path):
     settings, instance, environment = served
 
     asking = subprocess.Popen(command(), env=environment, cwd=tmp_path, stderr=subprocess.DEVNULL)
     eventually(lambda: of_backfills(instance), 60)
     (told,) = json.loads(run_to_its_end([*ENGAGEMENT, "status", "--json"], environment, tmp_path).stdout)["backfills"]
-    assert told["what"] == "2026-03-10/2026-03-12/all"
+    assert told["what"] == "2026-03-10/2026-03-11/all"
     assert told["done"] + told["left"] == 2 * DAYS
     asking.send_signal(signal.SIGKILL)
     asking.wait(10)
@@ -115,21 +122,23 @@ def test_the_daemon_does_it_though_the_command_is_killed_and_ctrl_c_asks_for_no_
     with open_tables(settings) as context:
         assert len(list(context.lake.list(units.EVENTS))) == 4 * DAYS
 
-    done = run_to_its_end(command("--assets", "daily_engagement"), environment, tmp_path)
-    assert done.stdout == "rebuilt 3 units in Dagster's queue; what it changed elsewhere is refreshed there\n", done.stderr
-    chosen = [run for run in of_backfills(instance) if run.tags[tags.BACKFILL_OF].endswith("/daily_engagement")]
-    assert [run.status for run in chosen] == [DagsterRunStatus.SUCCESS] * DAYS
-    assert {key.to_user_string() for key in chosen[0].asset_selection} == {"daily_engagement", "catalog"}
 
-    before = len(of_backfills(instance))
-    stopped = subprocess.Popen(command(), env=environment, cwd=tmp_path, stderr=subprocess.DEVNULL)
-    eventually(lambda: len(of_backfills(instance)) > before, 60)
-    stopped.send_signal(signal.SIGINT)
-    assert stopped.wait(30) == 130
-    assert backfills.asked(instance) == []
-    eventually(lambda: all(run.is_finished for run in of_backfills(instance)), 60)
-    assert len(of_backfills(instance)) < before + 2 * DAYS
+def test_chosen_assets_ctrl_c_and_resume(tmp_path):
+    with serving(lake_helpers.settings_of(tmp_path), tmp_path) as (instance, environment):
+        done = run_to_its_end(command("--assets", "daily_engagement"), environment, tmp_path)
+        assert done.stdout == "rebuilt 2 units in Dagster's queue; what it changed elsewhere is refreshed there\n", done.stderr
+        chosen = of_backfills(instance)
+        assert [run.status for run in chosen] == [DagsterRunStatus.SUCCESS] * DAYS
+        assert {key.to_user_string() for key in chosen[0].asset_selection} == {"daily_engagement", "catalog"}
 
-    assert run_to_its_end(command("--detach", "--resume"), environment, tmp_path).returncode == 0
-    eventually(lambda: not backfills.asked(instance), 120)
-    assert len([run for run in of_backfills(instance) if run.status is DagsterRunStatus.SUCCESS]) == before + 2 * DAYS
+        stopped = subprocess.Popen(command(), env=environment, cwd=tmp_path, stderr=subprocess.DEVNULL)
+        eventually(lambda: len(of_backfills(instance)) > DAYS, 60)
+        stopped.send_signal(signal.SIGINT)
+        assert stopped.wait(30) == 130
+        assert backfills.asked(instance) == []
+        eventually(lambda: all(run.is_finished for run in of_backfills(instance)), 60)
+        assert len(of_backfills(instance)) < 3 * DAYS
+
+        assert run_to_its_end(command("--detach", "--resume"), environment, tmp_path).returncode == 0
+        eventually(lambda: not backfills.asked(instance), 120)
+        assert len([run for run in of_backfills(instance) if run.status is DagsterRunStatus.SUCCESS]) == 3 * DAYS

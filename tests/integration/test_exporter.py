@@ -14,7 +14,10 @@ from engagement.exporter import dagster, series
 from resources import tags
 from sensors import backfills
 
-NOW = datetime.now(UTC)
+
+@pytest.fixture
+def now():
+    return datetime.now(UTC)
 
 
 @op
@@ -56,47 +59,47 @@ def test_runs_of_a_lane_that_failed_since_the_last_that_succeeded_are_counted_an
     assert found[series.RUNS_ENDED.name, "backfill", "failure"] == 1
 
 
-def test_a_night_that_failed_is_a_failed_backfill_until_the_same_days_were_made(instance):
+def test_a_night_that_failed_is_a_failed_backfill_until_the_same_days_were_made(instance, now):
     ran(instance, DagsterRunStatus.FAILURE, engagement_lane="backfill", engagement_units="hours/a/b")
     ran(instance, DagsterRunStatus.FAILURE, engagement_lane="backfill", engagement_units="hours/c/d")
     assert look(instance)[series.BACKFILLS.name, "failed"] == 2
     ran(instance, DagsterRunStatus.SUCCESS, engagement_lane="backfill", engagement_units="hours/a/b")
     assert look(instance)[series.BACKFILLS.name, "failed"] == 1
-    assert look(instance, NOW + timedelta(days=2))[series.BACKFILLS.name, "failed"] == 0
+    assert look(instance, now + timedelta(days=2))[series.BACKFILLS.name, "failed"] == 0
 
 
-def test_a_backfill_that_was_asked_for_stands_still_while_none_of_its_runs_ends(instance):
-    day = NOW.replace(hour=0, minute=0, second=0, microsecond=0)
-    wanted = backfills.Backfill(day, day, None, NOW, NOW)
+def test_a_backfill_that_was_asked_for_stands_still_while_none_of_its_runs_ends(instance, now):
+    day = now.replace(hour=0, minute=0, second=0, microsecond=0)
+    wanted = backfills.Backfill(day, day, None, now, now)
     backfills.ask(instance, wanted)
-    found = look(instance, NOW + timedelta(minutes=40))
+    found = look(instance, now + timedelta(minutes=40))
     assert found[series.BACKFILLS.name, "running"] == 1
     assert found[series.BACKFILL_STILL.name,] == 2400
     ran(instance, DagsterRunStatus.SUCCESS, engagement_lane="backfill", engagement_backfill=wanted.what)
-    assert look(instance, NOW + timedelta(minutes=40))[series.BACKFILL_STILL.name,] == pytest.approx(2400, abs=60)
-    assert look(instance, NOW + timedelta(minutes=40))[series.BACKFILL_STILL.name,] < 2400
+    assert look(instance, now + timedelta(minutes=40))[series.BACKFILL_STILL.name,] == pytest.approx(2400, abs=60)
+    assert look(instance, now + timedelta(minutes=40))[series.BACKFILL_STILL.name,] < 2400
     backfills.withdraw(instance, wanted)
     assert look(instance)[series.BACKFILLS.name, "running"] == 0
 
 
-def test_a_run_that_stays_under_way_gets_older(instance):
+def test_a_run_that_stays_under_way_gets_older(instance, now):
     instance.create_run_for_job(work, tags={"engagement/lane": "live"}, status=DagsterRunStatus.STARTED)
-    found = look(instance, NOW + timedelta(minutes=20))
+    found = look(instance, now + timedelta(minutes=20))
     assert found[series.RUNS.name, "live", "running"] == 1
     assert found[series.RUN_AGE.name, "live", "running"] > 1000
 
 
-def test_only_heartbeats_of_daemons_that_are_to_run_count(instance):
+def test_only_heartbeats_of_daemons_that_are_to_run_count(instance, now):
     for name in ("SENSOR", "LONG_GONE"):
-        instance.add_daemon_heartbeat(DaemonHeartbeat(NOW.timestamp(), name, "id"))
+        instance.add_daemon_heartbeat(DaemonHeartbeat(now.timestamp(), name, "id"))
     found = look(instance)
-    assert found[series.DAEMON.name, "SENSOR"] == pytest.approx(NOW.timestamp())
+    assert found[series.DAEMON.name, "SENSOR"] == pytest.approx(now.timestamp())
     assert (series.DAEMON.name, "LONG_GONE") not in found
 
 
-def test_a_materialization_is_dated_whichever_partition_it_was(instance):
+def test_a_materialization_is_dated_whichever_partition_it_was(instance, now):
     instance.report_runless_asset_event(AssetMaterialization(AssetKey("events"), partition="2020-01-01-00:00"))
-    assert abs(look(instance)[series.MATERIALIZED.name, "events"] - NOW.timestamp()) < 60
+    assert abs(look(instance)[series.MATERIALIZED.name, "events"] - now.timestamp()) < 60
 
 
 def test_an_instance_without_anything_is_well(instance):
@@ -105,16 +108,16 @@ def test_an_instance_without_anything_is_well(instance):
     assert found[series.BACKFILLS.name, "running"] == 0
 
 
-def test_the_lake_of_a_law_abiding_demo_has_every_series_of_its_source(tmp_path):
+def test_the_lake_of_a_law_abiding_demo_has_every_series_of_its_source(tmp_path, now):
     from engagement.exporter import audit, lake
     from engagement.freshness import ages, sla
     from engagement.waiting import refresh
 
     with lake_helpers.tables_of(tmp_path) as context:
-        lake_helpers.write(context, [lake_helpers.screen_view(0, NOW - timedelta(minutes=1))])
+        lake_helpers.write(context, [lake_helpers.screen_view(0, now - timedelta(minutes=1))])
         refresh.until_nothing_waits(context)
-        found = {item.series.name for item in lake.look(context, ages.NO_LOG, sla.parse("", ""), ages.Seen(), NOW)}
-        found |= {item.series.name for item in audit.look(context, NOW)}
+        found = {item.series.name for item in lake.look(context, ages.NO_LOG, sla.parse("", ""), ages.Seen(), now)}
+        found |= {item.series.name for item in audit.look(context, now)}
     wanted = {series.AGE, series.STATE, series.SLA, series.NEWEST, series.NEWEST_EVENT, series.WAITING, series.HELD, series.LAYER_BYTES,
               series.RAW_ROWS, series.AUDIT_FINDINGS, series.GAP_RECORDS, series.OUTDATED, series.DUPLICATES, series.SUSPECT}  # fmt: skip
     assert {item.name for item in wanted} <= found

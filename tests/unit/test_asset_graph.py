@@ -192,10 +192,16 @@ def test_importing_the_definitions_reads_no_setting_and_creates_nothing(tmp_path
 
 
 def test_a_column_shows_in_dagster_where_it_comes_from():
-    (lineage,) = column_lineage(units.BIG_TABLE, "hourly_engagement", built_in()).values()
+    lineage = column_lineage(units.BIG_TABLE, "hourly_engagement", built_in())
     (behind,) = lineage.deps_by_column["bounce_rate"]
     assert (behind.asset_key.to_user_string(), behind.column_name) == ("sessions", "is_bounce")
-    (lineage,) = column_lineage(units.EVENTS, "events", built_in()).values()
+    lineage = column_lineage(units.EVENTS, "events", built_in())
     assert [(item.asset_key.to_user_string(), item.column_name) for item in lineage.deps_by_column["user_id"]] == [
         ("raw_events", "user_id")
     ]
+
+
+def test_a_column_says_what_it_is_made_from_where_the_free_ui_shows_it(defs):
+    schema = defs.resolve_asset_graph().get(AssetKey("hourly_engagement")).metadata["dagster/column_schema"]
+    described = {column.name: column.description for column in schema.columns}
+    assert described["total_events"] == "events ← user_activity.total_events"
