@@ -27,7 +27,6 @@ from engagement_assets import (
 from engagement_assets.common import with_columns, with_freshness
 from resources.tables import Tables
 from sensors.arrivals import arrivals_sensor
-from sensors.backfills import backfills_sensor
 from sensors.settled import settled_sensor
 
 
@@ -46,7 +45,7 @@ def build_definitions(history_start: date, tables: Tables) -> Definitions:
         asset_checks=[*raw.checks(), *checks.checks(cut, model)],
         jobs=[*refresh_jobs, audit_job, maintain_job, check_job],
         schedules=[*schedules.schedules(audit_job), maintenance.schedule(maintain_job), *rebuilds.schedules(*refresh_jobs)],
-        sensors=[arrivals_sensor(refresh_jobs), backfills_sensor(refresh_jobs), settled_sensor(check_job)],
+        sensors=[arrivals_sensor(refresh_jobs), settled_sensor(check_job)],
         resources={"tables": tables},
         executor=in_process_executor,
     )

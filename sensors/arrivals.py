@@ -34,6 +34,7 @@ from engagement.waiting import backlog, recent, waits
 from resources import tags
 from resources.names import HOUR_FORMAT
 from resources.tables import Tables
+from sensors import backfills
 from sensors.chunks import Chunk, of_tags
 from sensors.planning import Lane, LatePace, PastRun, Request, Stragglers, plan, quiet
 
@@ -63,7 +64,7 @@ def arrivals_sensor(jobs: Sequence[Any]) -> SensorDefinition:
         jobs=jobs,
         minimum_interval_seconds=5,
         default_status=DefaultSensorStatus.RUNNING,
-        description="Asks for runs of exactly the hours and days that wait, computed from the lake; reports raw_events.",
+        description="Asks for runs of exactly the hours and days that wait, computed from the lake, and of backfills; reports raw_events.",
     )
     def arrivals(context: SensorEvaluationContext, tables: Tables) -> SensorResult:
         return evaluate(context.instance, tables, context.cursor, datetime.now(UTC))
@@ -72,7 +73,7 @@ def arrivals_sensor(jobs: Sequence[Any]) -> SensorDefinition:
 
 
 def evaluate(instance: DagsterInstance, tables: Tables, cursor: str | None, now: datetime) -> SensorResult:
-    """One tick: run requests for what waits, materializations of raw_events since the cursor, the new cursor."""
+    """One tick: runs for what waits and of backfills, materializations of raw_events since the cursor, the new cursor."""
     free_silent_runs(instance, now)
     with open_tables(tables.settings()) as opened:
         waiting = recent.compute(opened, now)
@@ -85,12 +86,13 @@ def evaluate(instance: DagsterInstance, tables: Tables, cursor: str | None, now:
     requests = plan(waiting, now, busy, hour_runs, day_runs, Stragglers(lacking.rows, lacking.unseen), pace)
     quiet_requests = quiet(now, requests, busy, hour_runs, day_runs)
     requests += quiet_requests
+    asked = [*map(run_request, requests), *backfills.evaluate(instance)]
     found = materializations(new)
     if not found and quiet_requests and nothing_unread(tables.settings(), ends):
         found = [AssetMaterialization("raw_events", partition=units.floor_hour(now).strftime(HOUR_FORMAT), metadata=_metadata([]))]
     return SensorResult(
-        run_requests=[run_request(request) for request in requests],
-        skip_reason=None if requests else SkipReason(_why_nothing(waiting, unreadable)),
+        run_requests=asked,
+        skip_reason=None if asked else SkipReason(_why_nothing(waiting, unreadable)),
         asset_events=found,
         cursor=_advanced(cursor, new),
     )

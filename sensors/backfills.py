@@ -1,4 +1,4 @@
-"""Backfills that people ask for: the request, how far it is, and the sensor that turns it into runs of the lane `backfill`.
+"""Backfills that people ask for: the request, how far it is, and its next runs in the lane `backfill`; the sensor `arrivals` asks for them.
 
 A request is a key in a set of the Dagster instance (its dynamic partitions: added and removed atomically, on SQLite and on
 PostgreSQL), so that whoever can reach the instance can ask, and a request outlives the death of whoever asked. How far a
@@ -10,34 +10,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
-from dagster import (
-    AssetKey,
-    DagsterInstance,
-    DagsterRunStatus,
-    DefaultSensorStatus,
-    RunRequest,
-    RunsFilter,
-    SensorDefinition,
-    SensorEvaluationContext,
-    SkipReason,
-    sensor,
-)
+from dagster import AssetKey, DagsterInstance, DagsterRunStatus, RunRequest, RunsFilter
 
 from resources import tags
 from resources.names import CATALOG
 from sensors import chunks
 from sensors.chunks import Chunk
 
-NAME = "backfills"
+SENSOR = "arrivals"
 REQUESTS = "engagement_backfill_requests"
 """Name of the set of requests in the instance."""
 LANE = "backfill"
 PRIORITY = "-8"
 AT_ONCE = 2
 """So many runs of a request are queued or running: the lane does one at a time, the next is ready when it ends."""
-TICK_SECONDS = 5
 SILENT = timedelta(seconds=75)
 """A daemon without a heartbeat for so long, or a sensor without a tick, serves no request."""
 DAEMONS = ("SENSOR", "QUEUED_RUN_COORDINATOR")
@@ -155,30 +142,14 @@ def is_served(instance: DagsterInstance, now: datetime) -> bool:
 def _last_tick(instance: DagsterInstance) -> float:
     last = 0.0
     for state in instance.all_instigator_state():
-        if state.name == NAME and state.is_running:
+        if state.name == SENSOR and state.is_running:
             ticks = instance.get_ticks(state.instigator_origin_id, state.selector_id, limit=1)
             last = max([last, *(tick.timestamp for tick in ticks)])
     return last
 
 
-def backfills_sensor(jobs: Sequence[Any]) -> SensorDefinition:
-    """The sensor's definition, over the two refresh jobs."""
-
-    @sensor(
-        name=NAME,
-        jobs=jobs,
-        minimum_interval_seconds=TICK_SECONDS,
-        default_status=DefaultSensorStatus.RUNNING,
-        description="Turns backfills that `engagement backfill` asked for into runs, a day at a time.",
-    )
-    def served(context: SensorEvaluationContext) -> list[RunRequest] | SkipReason:
-        return evaluate(context.instance) or SkipReason("no backfill was asked for, or its next runs are queued")
-
-    return served
-
-
 def evaluate(instance: DagsterInstance) -> list[RunRequest]:
-    """One tick: the next runs of each request; what is over is forgotten."""
+    """The next runs of each request; what is over is forgotten."""
     requests: list[RunRequest] = []
     for backfill in asked(instance):
         found = standing(instance, backfill)
