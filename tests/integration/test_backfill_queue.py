@@ -124,14 +124,15 @@ def test_the_daemon_does_it_though_the_command_is_killed(served, tmp_path):
 
 
 def test_chosen_assets_ctrl_c_and_resume(tmp_path):
-    with serving(lake_helpers.settings_of(tmp_path), tmp_path) as (instance, environment):
+    with serving(lake_helpers.settings_of(tmp_path), tmp_path) as (instance, environment), ExitStack() as stack:
         done = run_to_its_end(command("--assets", "daily_engagement"), environment, tmp_path)
         assert done.stdout == "rebuilt 2 units in Dagster's queue; what it changed elsewhere is refreshed there\n", done.stderr
         chosen = of_backfills(instance)
         assert [run.status for run in chosen] == [DagsterRunStatus.SUCCESS] * DAYS
         assert {key.to_user_string() for key in chosen[0].asset_selection} == {"daily_engagement", "catalog"}
 
-        stopped = subprocess.Popen(command(), env=environment, cwd=tmp_path, stderr=subprocess.DEVNULL)
+        # a shell's background jobs ignore SIGINT, and their children would too
+        stopped = processes.start(command(), stack.enter_context(Path(os.devnull).open("wb")), environment)
         eventually(lambda: len(of_backfills(instance)) > DAYS, 60)
         stopped.send_signal(signal.SIGINT)
         assert stopped.wait(30) == 130
