@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import psutil
 
@@ -121,26 +121,38 @@ def sensor_off(demo: Demo) -> Iterator[None]:
             yield
 
 
-def bad_release(demo: Demo) -> Iterator[None]:
-    """An app release sends what is no event: a fifth as many again as all others, until it is withdrawn."""
+@contextlib.contextmanager
+def sending(demo: Demo, pause: float, **record: Any) -> Iterator[None]:
+    """Meanwhile a sender that produces this record to the topic `session` every so many seconds; its time may be `ahead` of ours."""
     from confluent_kafka import Producer
 
     over = threading.Event()
-    producer = Producer({"bootstrap.servers": demo.settings.kafka_bootstrap_servers, "acks": "all", "enable.idempotence": True})
+    ahead = record.pop("ahead", 0.0)
+    producer = Producer({**_bootstrap(demo), "acks": "all", "enable.idempotence": True})
 
     def send() -> None:
-        while not over.wait(0.05):
-            producer.produce("session", b'{"event_id": "not one"}', key=b"u")
+        while not over.wait(pause):
+            producer.produce("session", timestamp=int((time.time() + ahead) * 1000), **record)
             producer.poll(0)
         producer.flush(30)
 
-    sending = threading.Thread(target=send)
-    sending.start()
+    thread = threading.Thread(target=send)
+    thread.start()
     try:
         yield
     finally:
         over.set()
-        sending.join()
+        thread.join()
+
+
+def _bootstrap(demo: Demo) -> dict[str, str]:
+    return {"bootstrap.servers": demo.settings.kafka_bootstrap_servers}
+
+
+def bad_release(demo: Demo) -> Iterator[None]:
+    """An app release sends what is no event: a fifth as many again as all others, until it is withdrawn."""
+    with sending(demo, 0.05, value=b'{"event_id": "not one"}', key=b"u"):
+        yield
 
 
 def clock_off(demo: Demo) -> Iterator[None]:
@@ -148,32 +160,19 @@ def clock_off(demo: Demo) -> Iterator[None]:
 
     The topic takes the senders' own times meanwhile; one of them sends what was sent before, stamped as that broker would.
     """
-    from confluent_kafka import Consumer, Producer, TopicPartition
+    from confluent_kafka import Consumer, TopicPartition
 
-    over = threading.Event()
-    bootstrap = {"bootstrap.servers": demo.settings.kafka_bootstrap_servers}
-    reader = Consumer({**bootstrap, "group.id": "game-day", "enable.auto.commit": False})
+    reader = Consumer({**_bootstrap(demo), "group.id": "game-day", "enable.auto.commit": False})
     _, end = reader.get_watermark_offsets(TopicPartition("session", 0), timeout=10)
     reader.assign([TopicPartition("session", 0, end - 1)])
     (record,) = reader.consume(1, timeout=30)
     reader.close()
-    producer = Producer({**bootstrap, "acks": "all", "enable.idempotence": True})
-
-    def send() -> None:
-        while not over.wait(0.5):
-            producer.produce("session", record.value(), key=record.key(), timestamp=int((time.time() + AHEAD_SECONDS) * 1000))
-            producer.poll(0)
-        producer.flush(30)
-
-    _stamped_by(bootstrap, "CreateTime")
-    sending = threading.Thread(target=send)
-    sending.start()
+    _stamped_by(_bootstrap(demo), "CreateTime")
     try:
-        yield
+        with sending(demo, 0.5, value=record.value(), key=record.key(), ahead=AHEAD_SECONDS):
+            yield
     finally:
-        over.set()
-        sending.join()
-        _stamped_by(bootstrap, "LogAppendTime")
+        _stamped_by(_bootstrap(demo), "LogAppendTime")
 
 
 def _stamped_by(bootstrap: dict[str, str], kind: str) -> None:

@@ -31,7 +31,6 @@ import measure
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests"))
 import lake_helpers  # noqa: E402 - tools of the tests
-import oracle  # noqa: E402
 import postgres  # noqa: E402
 
 from engagement.exporter import dagster as exported  # noqa: E402
@@ -117,17 +116,8 @@ def real_run(settings: Settings, instance: DagsterInstance) -> str:
 
     start = datetime(2026, 3, 10, tzinfo=UTC)
     with open_tables(settings) as context:
-        lake_helpers.write(context, [event(number, start + number * timedelta(minutes=10)) for number in range(12)])
+        lake_helpers.write(context, [lake_helpers.screen_view(number, start + number * timedelta(minutes=10)) for number in range(12)])
     return LocalRuns(settings, instance).run(Chunk(start, start + units.HOUR), lane="live").run_id
-
-
-def event(number: int, moment: datetime) -> Any:
-    """Some event."""
-    return oracle.RawEvent(
-        event_id=f"00000000-0000-4000-8000-{number:012d}", user_id="u1", session_id=None, event_type="screen_view", event_time=moment,
-        received_at=moment, kafka_topic="session", kafka_topic_id="5e" * 16, kafka_partition=0, kafka_offset=number, device_type="iPhone",
-        device_model=None, app_version="1.0", country="DE", screen="Home",
-    )  # fmt: skip
 
 
 def multiply(instance: DagsterInstance, run: str, times: int) -> None:

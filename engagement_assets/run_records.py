@@ -115,6 +115,7 @@ def _forget(instance: DagsterInstance, runs: Sequence[str], stay: frozenset[int]
     if dry_run:
         return len(gone)
     for run in runs:
+        _trust_file(instance, run)
         instance.delete_run(run)
         _remove_files(instance, run)
     with _runs(instance).connect() as connection:
@@ -151,6 +152,12 @@ def _delete(connection: Connection, table: Any, ids: Sequence[int]) -> None:
 
     for batch in _batches(ids):
         connection.execute(delete(table).where(table.c.id.in_(batch)))
+
+
+def _trust_file(instance: DagsterInstance, run: str) -> None:
+    """Dagster reads all its migrations whenever it meets an event file (36 of 57 ms a run); one that is about to go needs none."""
+    if _has_files(instance) and Path(_events(instance).path_for_shard(run)).exists():
+        _events(instance)._initialized_dbs.add(run)  # noqa: SLF001 - `_remove_files` takes it out again
 
 
 def _remove_files(instance: DagsterInstance, run: str) -> None:

@@ -28,10 +28,6 @@ AT_ONCE = 2
 SILENT = timedelta(seconds=75)
 """A daemon without a heartbeat for so long, or a sensor without a tick, serves no request."""
 DAEMONS = ("SENSOR", "QUEUED_RUN_COORDINATOR")
-UNDER_WAY = {
-    DagsterRunStatus.QUEUED, DagsterRunStatus.NOT_STARTED, DagsterRunStatus.STARTING, DagsterRunStatus.STARTED,
-    DagsterRunStatus.CANCELING,
-}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +95,7 @@ def standing(instance: DagsterInstance, backfill: Backfill) -> Standing:
             continue
         if run.status is DagsterRunStatus.SUCCESS:
             done.add(chunk)
-        elif run.status in UNDER_WAY:
+        elif not run.is_finished:
             under_way.add(chunk)
         elif run.tags[tags.BACKFILL_BEGAN] == backfill.began.isoformat():
             failed.add(chunk)
@@ -135,8 +131,8 @@ def asked(instance: DagsterInstance) -> list[Backfill]:
 def is_served(instance: DagsterInstance, now: datetime) -> bool:
     """Whether somebody would see to a request: the daemon lives, and the sensor ticks."""
     beats = instance.get_daemon_heartbeats()
-    oldest = min((beats[name].timestamp if name in beats else 0.0) for name in DAEMONS)
-    return now.timestamp() - max(oldest, 0.0) <= SILENT.total_seconds() and now.timestamp() - _last_tick(instance) <= SILENT.total_seconds()
+    since = (now - SILENT).timestamp()
+    return all(name in beats and beats[name].timestamp >= since for name in DAEMONS) and _last_tick(instance) >= since
 
 
 def _last_tick(instance: DagsterInstance) -> float:

@@ -12,7 +12,6 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import lake_helpers
-import oracle
 import postgres
 import pytest
 from dagster import DagsterRunStatus
@@ -28,14 +27,6 @@ from sensors import backfills
 ENGAGEMENT = [sys.executable, "-m", "engagement"]
 DAY = datetime(2026, 3, 10, tzinfo=UTC)
 DAYS = 2
-
-
-def event(number, moment):
-    return oracle.RawEvent(
-        event_id=f"00000000-0000-4000-8000-{number:012d}", user_id="u1", session_id=None, event_type="screen_view", event_time=moment,
-        received_at=moment, kafka_topic="session", kafka_topic_id="5e" * 16, kafka_partition=0, kafka_offset=number, device_type="iPhone",
-        device_model=None, app_version="1.0", country="DE", screen="Home",
-    )  # fmt: skip
 
 
 @pytest.fixture
@@ -86,7 +77,7 @@ def served(request, tmp_path, monkeypatch):
 def serving(settings, folder):
     """Its instance and environment, with two days of history in the lake, and a daemon that serves backfills."""
     with open_tables(settings) as context:
-        lake_helpers.write(context, [event(number, DAY + number * timedelta(hours=6)) for number in range(4 * DAYS)])
+        lake_helpers.write(context, [lake_helpers.screen_view(number, DAY + number * timedelta(hours=6)) for number in range(4 * DAYS)])
     with local_instance(settings) as instance, daemon(settings, folder) as environment:
         eventually(lambda: backfills.is_served(instance, datetime.now(UTC)), 60)
         yield instance, environment

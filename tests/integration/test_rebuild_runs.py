@@ -23,16 +23,8 @@ from sensors.chunks import Chunk
 DAY = datetime(2026, 3, 10, tzinfo=UTC)
 TEN, TWELVE = DAY + 10 * units.HOUR, DAY + 12 * units.HOUR
 
-
-def event(number, moment):
-    return oracle.RawEvent(
-        event_id=f"00000000-0000-4000-8000-{number:012d}", user_id="u1", session_id=None, event_type="screen_view", event_time=moment,
-        received_at=moment, kafka_topic="session", kafka_topic_id="5e" * 16, kafka_partition=0, kafka_offset=number, device_type="iPhone",
-        device_model=None, app_version="1.0", country="DE", screen="Home",
-    )  # fmt: skip
-
-
-HISTORY = [event(0, TEN), event(1, TEN + timedelta(minutes=55)), event(2, TEN + timedelta(minutes=70)), event(3, TWELVE)]
+MOMENTS = [TEN, TEN + timedelta(minutes=55), TEN + timedelta(minutes=70), TWELVE]
+HISTORY = [lake_helpers.screen_view(number, moment) for number, moment in enumerate(MOMENTS)]
 
 
 def test_a_backfill_run_rebuilds_its_hours_in_one_pass_and_tells_each_of_them(tmp_path, monkeypatch):
