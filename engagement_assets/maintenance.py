@@ -4,7 +4,6 @@ What the steps are stands in `engagement.maintenance`; `engagement maintain` run
 step of the run that fails must not skip those behind it: the run fails at its end and names what failed.
 """
 
-import os
 import time
 from datetime import UTC, datetime, timedelta
 
@@ -44,7 +43,7 @@ def maintain_job() -> JobDefinition:
         description="Archive, expire raw, retention, lifecycle, sweep, catalog, run records; a part that fails stops no other.",
     )
     def maintain_lake(context: OpExecutionContext, tables: Tables) -> None:
-        os.nice(10)  # upkeep yields to the live path
+        tables.give_way()
         now, tell = datetime.now(UTC), _logged(context)
         keep = timedelta(days=tables.settings().run_days)
         more = {run_records.NAME: lambda: run_records.step(context.instance, keep, now, tell=tell)}

@@ -5,7 +5,6 @@ It never holds up the live path: the run yields the processor and Spark lives in
 when it could do its work, whatever the checks say.
 """
 
-import os
 import time
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
@@ -33,9 +32,8 @@ def check_job() -> JobDefinition:
 
     @op(name="judge_settled", description="Deequ suites, anomalies, drift and profiles of what has settled; results by partition.")
     def judge_settled(context: OpExecutionContext, tables: Tables) -> None:
-        os.nice(15)  # the live path comes first, and keeps a processor
+        tables.give_way()
         opened = tables.context
-        opened.con.execute("SET threads = 1")
         now = datetime.now(UTC)
         pairs = due.bounded(due.pairs(opened, recent.compute(opened, now), now), PERIODS)
         measured: list[records.Metric] = []

@@ -6,7 +6,6 @@ No table is known here by name; the modules of the table families pass their bui
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -21,7 +20,6 @@ from quality import gates
 from resources import tags
 from resources.tables import Tables
 
-NICE = 10
 LAST = AssetKey(["catalog"])
 """The asset that ends a job."""
 
@@ -57,7 +55,8 @@ def is_rebuild(context: AssetExecutionContext) -> bool:
 def judged(context: AssetExecutionContext, tables: Tables) -> Iterator[TableContext]:
     """The tables with gates in force; results become check evaluations of each candidate's hour or day."""
     opened = tables.context
-    _give_way(context, opened)
+    if is_rebuild(context):
+        tables.give_way()
     judges = gates.Gates(opened, lambda result: evaluations.record(context.instance, context.run, result, blocking=True))
     before = opened.judge, opened.judge_all
     opened.judge, opened.judge_all = judges.judge, judges.judge_all
@@ -65,14 +64,6 @@ def judged(context: AssetExecutionContext, tables: Tables) -> Iterator[TableCont
         yield opened
     finally:
         opened.judge, opened.judge_all = before
-
-
-def _give_way(context: AssetExecutionContext, opened: TableContext) -> None:
-    """Lower the priority of a run that makes history again, in a process of its own: the live path comes first."""
-    if tags.OWN_PROCESS in os.environ and is_rebuild(context) and os.getpriority(os.PRIO_PROCESS, 0) < NICE:
-        os.setpriority(os.PRIO_PROCESS, 0, NICE)
-        if "threads" not in opened.settings.sources:
-            opened.con.execute("SET threads = 1")
 
 
 def report(context: AssetExecutionContext, tables: Tables, partition_key: str, outcomes: Sequence[Outcome]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,9 +11,11 @@ from uuid import uuid4
 from dagster import ConfigurableResource
 from pydantic import PrivateAttr
 
+from engagement import priority
 from engagement import settings as settings_module
 from engagement.settings import Settings
 from engagement.tables.context import TableContext, open_tables
+from resources import tags
 
 _GIVEN: dict[str, Settings] = {}
 
@@ -51,6 +54,16 @@ class Tables(ConfigurableResource):  # type: ignore[type-arg]
             self._open = opened
             yield self
         self._open = None
+
+    def give_way(self) -> None:
+        """Let the live path go first: the rest of this run takes one engine thread, where no setting says how many, at the lowest priority.
+
+        Runs that share their process with others stay as they are.
+        """
+        if tags.OWN_PROCESS in os.environ:
+            priority.give_way()
+            if "threads" not in self.context.settings.sources:
+                self.context.con.execute("SET threads = 1")
 
     @property
     def context(self) -> TableContext:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
+from engagement import priority
 from engagement import settings as settings_module
 from engagement.cli.tables import Flag, quiet_dagster
 from engagement.errors import PermanentError, TransientError, UsageError
@@ -126,7 +126,7 @@ def _done_here(settings: Settings, instance: DagsterInstance, wanted: Backfill, 
     from engagement_assets import local_runs
     from sensors import backfills
 
-    os.nice(10)  # history yields to the live path: lower priority, and one engine thread unless the settings say how many
+    priority.give_way()  # and one engine thread, unless the settings say how many
     if "threads" not in settings.sources:
         settings = replace(settings, threads=1, sources={**settings.sources, "threads": "backfill"})
     runs = local_runs.LocalRuns(settings, instance, verbose=verbose)

@@ -37,7 +37,11 @@ _REPEATING = ("kafka_topic", "kafka_topic_id", "event_type", "device_type", "dev
               "country", "region", "city")  # fmt: skip
 """Columns of few values: read, held and written as dictionaries, never as texts."""
 _DICTIONARIES = (*_REPEATING, "user_id", "session_id", "properties", "reject_reason", "headers.list.element.name")
-_RISING = ("kafka_offset", "received_at", "event_time")
+_ENCODINGS = {
+    "kafka_offset": "DELTA_BINARY_PACKED", "received_at": "DELTA_BINARY_PACKED", "event_time": "DELTA_BINARY_PACKED",
+    "event_id": "DELTA_LENGTH_BYTE_ARRAY",
+}  # fmt: skip
+"""Numbers that rise by little, and ids that never repeat and are all of one length."""
 
 
 class _Wider(Exception):
@@ -109,7 +113,7 @@ def writer_of(sink: IO[bytes], schema: pa.Schema) -> pq.ParquetWriter:
 
     return pq.ParquetWriter(
         sink, _held(schema), compression="zstd", use_dictionary=list(_DICTIONARIES), store_schema=False,
-        column_encoding=dict.fromkeys(_RISING, "DELTA_BINARY_PACKED"),
+        column_encoding=_ENCODINGS,
     )  # fmt: skip
 
 

@@ -1,8 +1,8 @@
 """Child processes that never outlive their parent.
 
-Each child leads a session of its own, so that one signal reaches all it started, and asks the kernel to be
-killed when its parent dies, however it dies. SIGINT and SIGTERM are reset: a program started with `&` from a
-script ignores SIGINT, and its children would too.
+Each child leads a process group of its own, so that one signal reaches all it started, and asks the kernel to be killed when
+its parent dies, however it dies. All stay in our session: nice values weigh nothing between sessions (`priority`). SIGINT and
+SIGTERM are reset: a program started with `&` from a script ignores SIGINT, and its children would too.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 def child_setup() -> Callable[[], None]:
-    """What a child does between fork and exec; pass it as `preexec_fn` with `start_new_session=True`.
+    """What a child does between fork and exec; pass it as `preexec_fn` with `process_group=0`.
 
     The kernel's promise is bound to the *thread* that forks: start children from the main thread.
     """
@@ -44,12 +44,12 @@ def child_setup() -> Callable[[], None]:
 def start(argv: Sequence[str], output: IO[bytes], environment: Mapping[str, str] | None = None) -> subprocess.Popen[bytes]:
     """Start a child whose output goes to an open file; its environment is ours where none is given."""
     return subprocess.Popen(
-        argv, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True, env=environment,
+        argv, stdin=subprocess.DEVNULL, stdout=output, stderr=output, process_group=0, env=environment,
         preexec_fn=child_setup(),  # noqa: PLW1509 - nothing but system calls, and no other thread of ours holds a lock they need
     )  # fmt: skip
 
 
-def signal_session(leader: int, number: signal.Signals) -> None:
+def signal_group(leader: int, number: signal.Signals) -> None:
     """Send a signal to a child and all that it started; gone is fine."""
     with contextlib.suppress(ProcessLookupError):
         os.killpg(leader, number)
@@ -64,10 +64,10 @@ def signal_process(pid: int, number: signal.Signals) -> None:
 def stop(child: subprocess.Popen[bytes], grace_seconds: float) -> int:
     """End a child and all that it started: TERM, then KILL after the grace. Returns its exit code."""
     if child.poll() is None:
-        signal_session(child.pid, signal.SIGTERM)
+        signal_group(child.pid, signal.SIGTERM)
         with contextlib.suppress(subprocess.TimeoutExpired):
             child.wait(grace_seconds)
-    signal_session(child.pid, signal.SIGKILL)
+    signal_group(child.pid, signal.SIGKILL)
     return child.wait()
 
 

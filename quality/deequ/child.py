@@ -7,21 +7,18 @@ judged before is not lost. Standard output and error are a log for people.
 from __future__ import annotations
 
 import json
-import os
 import sys
 from pathlib import Path
 from typing import Any
 
+from engagement.priority import give_way
 from quality.constraints import Constraint, Kind, Threshold
 from quality.deequ.session import spark
-
-NICE = 19
-"""Suites never take the live path's processor."""
 
 
 def main(asked: Path, answers: Path) -> int:
     """Judge everything that was asked."""
-    os.nice(NICE - os.nice(0))
+    give_way()
     work = json.loads(asked.read_text())
     with spark(Path(work["jar"]), Path(work["java"])) as session, answers.open("w") as out:
         for request in work["requests"]:

@@ -120,7 +120,7 @@ class Crew:
         """From the main thread only: the kernel kills it with the thread that forked it."""
         process = subprocess.Popen(
             [*self._argv, *arguments], stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=self._environment, cwd=ROOT,
-            start_new_session=True, preexec_fn=processes.child_setup(),  # noqa: PLW1509 - system calls only
+            process_group=0, preexec_fn=processes.child_setup(),  # noqa: PLW1509 - system calls only
         )  # fmt: skip
         child = Child(len(self.children), process)
         threading.Thread(target=child.listen, daemon=True).start()

@@ -87,7 +87,7 @@ def test_the_look_at_imports_sees_what_it_should_and_no_more():
 
 
 FLOORS = [
-    {"errors", "contract", "progress", "logs"}, {"settings"}, {"lake", "connection"}, {"raw"}, {"model", "ingest"}, {"tables"},
+    {"errors", "contract", "progress", "logs", "priority"}, {"settings"}, {"lake", "connection"}, {"raw"}, {"model", "ingest"}, {"tables"},
     {"waiting", "catalog", "export", "backup", "stack", "verdicts"}, {"freshness"}, {"erasure", "maintenance", "dashboard"},
     {"exporter"}, {"cli"}, {"__main__"},
 ]  # fmt: skip
