@@ -1,12 +1,15 @@
 """What is to be checked: settled hours and days whose rows are others than those that were judged last.
 
-Computed from the lake, never from a cursor: each result holds a digest of the object versions it was judged on. The last
-days are looked at each time, older ones within the lateness horizon in turns; what lies before is checked when somebody asks.
+Computed from the lake, never from a cursor: each result holds a digest of the object versions it was judged on. An hour that
+stragglers still change with each flush, the previous one, is judged when it settles, and again when it has left the live lane
+(R9): else Spark would run without a pause. The last days are looked at each time, older ones within the lateness horizon in
+turns; what lies before is checked when somebody asks.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable, Mapping
 from datetime import UTC, date, datetime, timedelta
 
 from engagement.lake import Entry
@@ -38,9 +41,9 @@ def pairs(context: TableContext, waiting: Waiting, now: datetime, *, ask_broker:
     sources, stat = context.index.sources(), _listed(context, days)
     found: list[tuple[Period, str]] = []
     for period in sorted([*map(Period, hours), *_settled_days(days, read, now)], key=lambda item: (item.start, item.kind), reverse=True):
-        if _is_new(period, "tables", _tables(context, period, waiting, stat), checked):
+        if _is_new(_tables(context, period, waiting, stat), checked.get((period, "tables"), ()), live=_is_live(period, now)):
             found.append((period, "tables"))
-        if period.kind == "hour" and _is_new(period, RAW, looking.raw_inputs(context, period, sources), checked):
+        if period.kind == "hour" and _is_new(looking.raw_inputs(context, period, sources), checked.get((period, RAW), ())):
             found.append((period, RAW))
     suites = suites_of(context)
     return [
@@ -90,15 +93,21 @@ def _tables(context: TableContext, period: Period, waiting: Waiting, stat: Calla
     return "" if waits else looking.table_inputs(context, period, stat)
 
 
-def _is_new(period: Period, group: str, inputs: str, checked: Collection[tuple[Period, str, str]]) -> bool:
-    return inputs != "" and (period, group, inputs) not in checked
+def _is_live(period: Period, now: datetime) -> bool:
+    """Whether each flush may still change it."""
+    return not units.is_late(period.start if period.kind == "hour" else units.hours_of(period.start.date())[-1], now)
 
 
-def _checked(context: TableContext, days: list[date]) -> set[tuple[Period, str, str]]:
-    """Period, group and digest of whatever was judged."""
-    return {
-        (result.period, RAW if result.asset == RAW else "tables", result.inputs)
-        for day in days
-        for result in records.results(context.lake, day, day)
-        if result.inputs and result.engine in ("deequ", "duckdb")
-    }
+def _is_new(inputs: str, judged: Collection[str], *, live: bool = False) -> bool:
+    """Whether what is there now was never judged; of what is live, whether nothing was."""
+    return inputs != "" and inputs not in judged and not (live and judged)
+
+
+def _checked(context: TableContext, days: list[date]) -> Mapping[tuple[Period, str], set[str]]:
+    """Period and group -> digests of all that was judged."""
+    found: defaultdict[tuple[Period, str], set[str]] = defaultdict(set)
+    for day in days:
+        for result in records.results(context.lake, day, day):
+            if result.inputs and result.engine in ("deequ", "duckdb"):
+                found[result.period, RAW if result.asset == RAW else "tables"].add(result.inputs)
+    return found

@@ -73,7 +73,7 @@ def check(
     junit
         Write the results as JUnit XML to this file too.
     record
-        Keep results as those of settled hours are kept: in quality_results, on the page.
+        Keep results as those of settled hours are kept: in quality_results, on the page. Only of hours and days that are over.
     strict
         Warnings that fail make the exit code 1 too.
     release
@@ -95,9 +95,7 @@ def check(
         periods = _of_sample(context) if sample else _periods(context, hour, day, from_, to)
         found = list(checking.check(context, periods, engine=suite, tell=tell))
         if record:
-            from engagement.verdicts import records
-
-            records.append_results(context.lake, found)
+            _record(context, found)
     if junit:
         _write(junit, found)
     counts = Counter(result.status.value for result in found)
@@ -111,6 +109,16 @@ def check(
         where = ", ".join(period.key for period in periods[:3]) or "the lake"
         print(f"check: nothing was checked: no rows in {where}", file=sys.stderr)
     return 1 if failed else 0
+
+
+def _record(context: TableContext, found: Sequence[Result]) -> None:
+    """Keep the results of what is over; others would stand for numbers that nobody will see again."""
+    from engagement.verdicts import records
+
+    now = datetime.now(UTC)
+    records.append_results(context.lake, [result for result in found if result.period.end <= now])
+    for key in sorted({result.period.key for result in found if result.period.end > now}):
+        print(f"check: {key} is not over: its results are not recorded", file=sys.stderr)
 
 
 def _write(file: Path, found: Sequence[Result]) -> None:

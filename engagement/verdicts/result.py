@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from enum import StrEnum
 
 
@@ -39,6 +39,11 @@ class Period:
     def of_day(day: date) -> Period:
         """The whole UTC day."""
         return Period(datetime(day.year, day.month, day.day, tzinfo=UTC), "day")
+
+    @property
+    def end(self) -> datetime:
+        """The first instant after it."""
+        return self.start + timedelta(hours=24 if self.kind == "day" else 1)
 
     @property
     def key(self) -> str:

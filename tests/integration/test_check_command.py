@@ -108,6 +108,21 @@ def test_an_hour_is_checked_alone_and_recorded_where_asked(lake):
     assert rows[0]["n"] == json.loads(out)["counts"]["passed"]
 
 
+def test_nothing_is_recorded_of_an_hour_or_a_day_that_is_not_over(tmp_path):
+    settings = {"ENGAGEMENT_LAKE_URL": str(tmp_path / "lake"), "ENGAGEMENT_STATE_DIR": str(tmp_path / "state")}
+    now = datetime.now(UTC)
+    with lake_helpers.tables_of(tmp_path) as context:
+        found = [lake_helpers.screen_view(number, at, received_at=at) for number, at in enumerate((now - timedelta(hours=2), now))]
+        lake_helpers.write(context, found)
+        refresh.until_nothing_waits(context)
+    _, out, err = run(tmp_path, "--suite", "gates", "--record", "--json", **settings)
+    assert f"{now:%Y-%m-%d-%H}:00 is not over: its results are not recorded" in err
+    assert f"{now:%Y-%m-%d-%H}:00" in {found["period"] for found in json.loads(out)["results"]}
+    rows = lake_helpers.table(lake_helpers.settings_of(tmp_path), "SELECT DISTINCT period_start AS start FROM quality_results")
+    assert all(row["start"] < now - timedelta(hours=1) for row in rows)
+    assert rows
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "text"),
     [

@@ -77,6 +77,26 @@ def test_late_records_make_the_hour_due_again_and_no_other(context):
     assert periods(context, now) == [("2026-03-11", "tables"), ("2026-03-11-10:00", "tables"), ("2026-03-11-13:00", "raw")]
 
 
+def test_an_hour_that_each_flush_may_change_is_judged_once_and_again_when_it_is_late(context):
+    judge(context, END + 10 * MINUTE)
+    lake_helpers.write(context, [event(2, 5, received_at=END + 11 * MINUTE)])
+    refresh.until_nothing_waits(context)
+    assert periods(context, END + 12 * MINUTE) == []
+    assert periods(context, END + 59 * MINUTE) == []
+    assert ("2026-03-11-10:00", "tables") in periods(context, END + 60 * MINUTE)
+
+
+def test_a_day_is_judged_again_when_its_last_hour_is_late(context):
+    midnight = datetime(2026, 3, 12, tzinfo=UTC)
+    lake_helpers.write(context, [lake_helpers.screen_view(3, midnight + 6 * MINUTE, received_at=midnight + 6 * MINUTE)])
+    refresh.until_nothing_waits(context)
+    judge(context, midnight + 40 * MINUTE)
+    lake_helpers.write(context, [event(4, 5, received_at=midnight + 41 * MINUTE)])
+    refresh.until_nothing_waits(context)
+    assert ("2026-03-11", "tables") not in periods(context, midnight + 59 * MINUTE)
+    assert {("2026-03-11", "tables"), ("2026-03-11-10:00", "tables")} <= set(periods(context, midnight + 60 * MINUTE))
+
+
 def test_another_hour_of_the_day_does_not_make_an_hour_due_again(context):
     judge(context, END + 10 * MINUTE)
     lake_helpers.write(context, [event(2, 75)])
