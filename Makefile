@@ -55,6 +55,7 @@ bench: setup  ## measurements quoted in the docs; prints them with machine and d
 	@$(PY) bench/privacy.py
 	@$(PY) bench/import_history.py
 	@$(PY) bench/latency.py
+	@$(PY) bench/beside.py
 	@$(PY) bench/ingest.py
 	@$(PY) bench/catch_up.py
 	@$(PY) bench/model.py
