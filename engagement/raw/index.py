@@ -86,10 +86,10 @@ class RawIndex:
     def sync(self, *, recent: bool = False) -> list[RawFile]:
         """Bring the index up to the lake's present listing; returns the objects new to it in this version, by key.
 
-        `recent` lists what living chains have behind what is known, and the rest in turns (`looking`): enough for whoever
+        `recent` lists what living chains have behind what is known, and the rest page by page in turns (`looking`): enough for whoever
         looks again and again.
         """
-        look = looking.recent(self._lake, self._heads(), self._next_turn(), time.time()) if recent and self._was_synced() else None
+        look = self._look() if recent and self._was_synced() else None
         # What is known before the listing: another process that indexes a new object meanwhile is not undone.
         known = self._known(look)
         told = dict(self._db.execute("select key, why from unreadable"))
@@ -127,18 +127,22 @@ class RawIndex:
         found = self._db.execute("update turns set turn = turn + 1 returning turn").fetchone()
         return int(found[0]) if found else 0
 
-    def _heads(self) -> list[Head]:
-        return [Head(*row) for row in self._db.execute("select chain, last_start, last_received_at, seen_at from heads")]
+    def _look(self) -> Look:
+        heads = [Head(*row) for row in self._db.execute("select chain, last_start, last_received_at, seen_at from heads")]
+        return looking.recent(self._lake, heads, self._starts, self._next_turn(), time.time())
+
+    def _starts(self, label: str) -> list[int]:
+        return [start for (start,) in self._db.execute("select start from files where chain = ? order by start", (label,))]
 
     def _known(self, look: Look | None) -> dict[str, str]:
         """Key -> version of the known objects that the look lists."""
         if look is None:
             return {_key(chain, start): version for chain, start, version in self._db.execute("select chain, start, version from files")}
-        query = "select start, version from files where chain = ? and start > ?"
+        query = "select start, version from files where chain = ? and start > ifnull(?, -1) and start <= ifnull(?, start)"
         return {
             _key(scope.label, start): version
             for scope in look.scopes
-            for start, version in self._db.execute(query, (scope.label, -1 if scope.after is None else scope.after))
+            for start, version in self._db.execute(query, (scope.label, scope.after, scope.until))
         }
 
     def _listed(self, look: Look | None) -> Iterator[Entry]:
@@ -147,8 +151,8 @@ class RawIndex:
             return
 
         def listed(scope: Scope) -> list[Entry]:
-            after = None if scope.after is None else _key(scope.label, scope.after)
-            return list(self._lake.list(f"{RAW}/{scope.label}", after))
+            after, until = (None if start is None else _key(scope.label, start) for start in (scope.after, scope.until))
+            return list(looking.up_to(self._lake.list(f"{RAW}/{scope.label}", after), until))
 
         for found in together(self._lake, listed, look.scopes):
             yield from found
@@ -317,9 +321,7 @@ def _identity(lake: Lake) -> str:
 def _is_in(look: Look, key: str) -> bool:
     """Whether the look lists this key."""
     parsed = parse_key(key)
-    return parsed is not None and any(
-        scope.label == parsed[0].label and (scope.after is None or parsed[1] > scope.after) for scope in look.scopes
-    )
+    return parsed is not None and any(scope.label == parsed[0].label and scope.holds(parsed[1]) for scope in look.scopes)
 
 
 def _in_order(*found: Iterable[Source]) -> list[Source]:

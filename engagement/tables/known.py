@@ -73,10 +73,10 @@ class Known:
             with self.writing():
                 self._db.executemany("insert or replace into facts values (?, ?, ?)", rows)
 
-    def objects(self, prefix: str, after: str | None = None) -> dict[str, Entry]:
-        """The objects below a folder as last listed, those behind the key `after` alone."""
-        query = "select key, size, version from objects where key > ? and key < ?"
-        return {row[0]: Entry(*row) for row in self._db.execute(query, (max(f"{prefix}/", after or ""), f"{prefix}0"))}
+    def objects(self, prefix: str, after: str | None = None, until: str | None = None) -> dict[str, Entry]:
+        """The objects below a folder as last listed, by key; those behind the key `after` and up to `until` alone."""
+        query = "select key, size, version from objects where key > ? and key < ? and key <= ifnull(?, key) order by key"
+        return {row[0]: Entry(*row) for row in self._db.execute(query, (max(f"{prefix}/", after or ""), f"{prefix}0", until))}
 
     def keep_objects(self, found: Iterable[Entry], gone: Iterable[str]) -> None:
         """Bring the listing forward; inside `writing`."""

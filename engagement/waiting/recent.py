@@ -4,7 +4,7 @@ The same question as `waits`, answered from the lake too, but at the cost of wha
 answer hangs on its own objects, on the fragments of its neighbours (R7) and on its raw records, so it is computed again
 when a look finds one of them changed. A look lists:
 raw as the index does (`raw.looking`); the hour and day rows of the last days, and from the first day on that waits; of
-each day whose rows changed the objects of the other tables; and at every second turn one month of one table, so that
+each day whose rows changed the objects of the other tables; and at every second turn one page of a month of one table, so that
 what others did to old days, or left half done, is seen within a round. Whoever needs the answer of this very moment
 (a command, a check) asks `waits`. What a look does not see yet only waits longer.
 """
@@ -18,6 +18,7 @@ from typing import Any
 from engagement.lake import Entry
 from engagement.lake.together import together
 from engagement.model import units
+from engagement.raw.looking import page, up_to
 from engagement.tables.context import TableContext
 from engagement.tables.known import Known
 from engagement.tables.objects import CODE_VERSION
@@ -62,15 +63,16 @@ def _changes(context: TableContext, known: Known, model: str, when: tuple[dateti
     raw = context.index.changed_since(seen)
     turn = context.index.turn
     first = min([(now - timedelta(days=LIVE_DAYS)).date().isoformat(), *waiting])
-    looks: list[tuple[str, str | None]] = [(units.BIG_TABLE, _day_folder(units.BIG_TABLE, date.fromisoformat(first)))]
+    looks: list[_Folder] = [(units.BIG_TABLE, _day_folder(units.BIG_TABLE, date.fromisoformat(first)), None)]
     if turn % 2 and (months := known.months()):
-        looks.append((months[turn // 2 % len(months)], None))
+        rounds, place = divmod(turn // 2, len(months))
+        looks.append((months[place], *page(list(known.objects(months[place])), rounds)))
     found = _Found()
     found.look(context, known, looks)
     unclear = [day for day, answer in waiting.items() if answer["day"] or set(answer["hours"].values()) - {"raw"}]
     chosen = {unclear[(turn + number) % len(unclear)] for number in range(min(DAYS_A_LOOK, len(unclear)))}
     whole = found.days | {date.fromisoformat(day) for day in chosen}
-    found.look(context, known, [(_day_folder(table, day), None) for day in sorted(whole) for table in waits.TABLES[1:]])
+    found.look(context, known, [(_day_folder(table, day), None, None) for day in sorted(whole) for table in waits.TABLES[1:]])
     dirty = sorted(raw | {day + timedelta(days=number) for day in found.days for number in (-1, 0, 1)})
     if not dirty and not found.changed and not found.gone:
         return
@@ -86,6 +88,10 @@ def _changes(context: TableContext, known: Known, model: str, when: tuple[dateti
         known.keep_seen_change(model, change)
 
 
+_Folder = tuple[str, str | None, str | None]
+"""A folder, and which of its keys: those behind the first one, up to the second."""
+
+
 class _Found:
     """What listings show that differs from what was known."""
 
@@ -97,15 +103,16 @@ class _Found:
     def days(self) -> set[date]:
         return {units.day_of_key(key) for key in (*(entry.key for entry in self.changed), *self.gone)}
 
-    def look(self, context: TableContext, known: Known, looks: Sequence[tuple[str, str | None]]) -> None:
-        """List (folder, behind this key) each and compare."""
+    def look(self, context: TableContext, known: Known, looks: Sequence[_Folder]) -> None:
+        """List each and compare."""
 
-        def listed_by(look: tuple[str, str | None]) -> dict[str, Entry]:
-            return {entry.key: entry for entry in context.lake.list(*look) if units.is_key(entry.key)}
+        def listed_by(look: _Folder) -> dict[str, Entry]:
+            folder, after, until = look
+            return {entry.key: entry for entry in up_to(context.lake.list(folder, after), until) if units.is_key(entry.key)}
 
         listed = together(context.lake, listed_by, looks)
-        for (folder, after), found in zip(looks, listed, strict=True):
-            before = known.objects(folder, after)
+        for look, found in zip(looks, listed, strict=True):
+            before = known.objects(*look)
             self.changed += [entry for key, entry in found.items() if before.get(key) != entry]
             self.gone += [key for key in before if key not in found]
 

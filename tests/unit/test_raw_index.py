@@ -19,7 +19,7 @@ import pytest
 from engagement.contract import TimeWindow
 from engagement.errors import PermanentError
 from engagement.lake import open_lake
-from engagement.raw import files, footers, rows
+from engagement.raw import files, footers, looking, rows
 from engagement.raw.index import RawIndex
 from engagement.raw.looking import Head, living
 from engagement.raw.names import import_chain, topic_chain
@@ -344,6 +344,39 @@ def test_a_recent_look_costs_a_listing_a_living_chain_and_two_more_whatever_ther
         keys = [name for name in asked if name.endswith(".parquet")]
         assert len(asked) - len(keys) <= 2 + 2
         assert len(keys) <= 5  # of one whole chain at most
+
+
+def test_a_recent_look_lists_a_page_of_a_long_chain_and_no_more(index, lake, asked, monkeypatch):
+    monkeypatch.setattr(looking, "PAGE", 3)
+    for start in range(10):
+        put(lake, FIRST, start, [HOUR])
+    index.sync()
+    for _ in range(24):
+        asked.clear()
+        assert index.sync(recent=True) == []
+        assert len([name for name in asked if name.endswith(".parquet")]) <= 3
+
+
+def test_every_page_has_its_turn(index, lake, monkeypatch):
+    monkeypatch.setattr(looking, "PAGE", 3)
+    found = [put(lake, FIRST, start, [HOUR]) for start in range(9)]
+    index.sync()
+    for gone in (found[0], found[2], found[5], found[8]):  # within a page, and its last
+        lake.delete(gone.key)
+    new = put(lake, FIRST, 9, [HOUR])
+    assert whole_round(index) == [new]
+    assert [raw.start for raw in index.files()] == [1, 3, 4, 6, 7, 9]
+
+
+@pytest.mark.parametrize(("known", "pages"), [(0, 1), (2, 1), (3, 2), (4, 2), (7, 3)])
+def test_pages_hold_every_place_once(known, pages, monkeypatch):
+    monkeypatch.setattr(looking, "PAGE", 3)
+    bounds = [looking.page(range(known), turn) for turn in range(pages)]
+    assert [after for after, _ in bounds[1:]] == [until for _, until in bounds[:-1]]
+    assert (bounds[0][0], bounds[-1][1]) == (None, None)
+    assert looking.page(range(known), pages) == bounds[0]
+    scopes = [looking.Scope("chain", *bound) for bound in bounds]
+    assert [sum(scope.holds(place) for scope in scopes) for place in range(-1, 9)] == [1] * 10
 
 
 def test_new_chains_and_topics_are_seen_within_a_round(index, lake):
