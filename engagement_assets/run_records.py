@@ -1,9 +1,10 @@
 """Dagster's records kept bounded: old runs go with their events, checks and logs, but for those that tell how a partition stands.
 
 `DagsterInstance.delete_run` alone would not do. It takes the materializations of the run with it, so that partitions that
-nothing refreshed since look as if they had never been made; and it leaves the run's tags, its check evaluations, its event file
-(SQLite) and what it printed. So a run stays as long as a partition's newest materialization is its own, and the rest is removed
-here, through the tables that Dagster declares. Ticks go by Dagster's own `retention` in dagster.yaml.
+nothing refreshed since look as if they had never been made; it leaves the run's tags, its check evaluations, its event file
+(SQLite) and what it printed; and it commits three times a run. So a run stays as long as a partition's newest materialization
+is its own, and the rest is removed here, many runs at a time, through the tables that Dagster declares. Ticks go by Dagster's
+own `retention` in dagster.yaml.
 """
 
 from __future__ import annotations
@@ -101,25 +102,27 @@ def _ended_before(instance: DagsterInstance, before: datetime) -> list[str]:
 
 
 def _forget(instance: DagsterInstance, runs: Sequence[str], stay: frozenset[int], *, dry_run: bool) -> int:
-    """Remove these runs with everything that hangs on them; how many check evaluations that were."""
-    from dagster._core.storage.event_log.schema import AssetCheckExecutionsTable
-    from dagster._core.storage.runs.schema import RunTagsTable
+    """Remove these runs with everything that hangs on them, the runs themselves last; how many check evaluations that were."""
+    from dagster._core.storage.event_log.schema import AssetCheckExecutionsTable, AssetEventTagsTable, SqlEventLogStorageTable
+    from dagster._core.storage.runs.schema import RunsTable, RunTagsTable
     from sqlalchemy import delete, select
 
-    checks = AssetCheckExecutionsTable.c
+    checks, log = AssetCheckExecutionsTable.c, SqlEventLogStorageTable.c
     with _events(instance).index_connection() as connection:
         found = connection.execute(select(checks.id).where(checks.run_id.in_(runs))).scalars().all()
         gone = [number for number in found if number not in stay]
-        if not dry_run:
-            _delete(connection, AssetCheckExecutionsTable, gone)
-    if dry_run:
-        return len(gone)
+        if dry_run:
+            return len(gone)
+        _delete(connection, AssetCheckExecutionsTable, gone)
+        events = connection.execute(select(log.id).where(log.run_id.in_(runs))).scalars().all()
+        for batch in _batches(events):
+            connection.execute(delete(AssetEventTagsTable).where(AssetEventTagsTable.c.event_id.in_(batch)))
+        _delete(connection, SqlEventLogStorageTable, events)
     for run in runs:
-        _trust_file(instance, run)
-        instance.delete_run(run)
         _remove_files(instance, run)
     with _runs(instance).connect() as connection:
-        connection.execute(delete(RunTagsTable).where(RunTagsTable.c.run_id.in_(runs)))
+        for table in (RunTagsTable, RunsTable):
+            connection.execute(delete(table).where(table.c.run_id.in_(runs)))
     return len(gone)
 
 
@@ -154,14 +157,8 @@ def _delete(connection: Connection, table: Any, ids: Sequence[int]) -> None:
         connection.execute(delete(table).where(table.c.id.in_(batch)))
 
 
-def _trust_file(instance: DagsterInstance, run: str) -> None:
-    """Dagster reads all its migrations whenever it meets an event file (36 of 57 ms a run); one that is about to go needs none."""
-    if _has_files(instance) and Path(_events(instance).path_for_shard(run)).exists():
-        _events(instance)._initialized_dbs.add(run)  # noqa: SLF001 - `_remove_files` takes it out again
-
-
 def _remove_files(instance: DagsterInstance, run: str) -> None:
-    """Of a run on one machine: its event file, emptied by then, and what it printed."""
+    """Of a run on one machine: its event file and what it printed."""
     from dagster._core.storage.local_compute_log_manager import LocalComputeLogManager
 
     if _has_files(instance):

@@ -13,7 +13,6 @@ from dagster import (
     AssetCheckResult,
     AssetKey,
     AssetMaterialization,
-    DagsterInstance,
     DagsterRunStatus,
     Definitions,
     StaticPartitionsDefinition,
@@ -158,19 +157,20 @@ def test_a_failed_run_goes_in_its_time_though_nothing_superseded_it(instance):
 def test_killed_in_between_it_goes_on(instance, monkeypatch):
     for _ in range(4):
         ran(instance, "one")
-    known, real, calls = told(instance), DagsterInstance.delete_run, []
+    known, real, calls = told(instance), run_records._remove_files, []
 
-    def dying(self, run_id):
-        calls.append(run_id)
+    def dying(found, run):
+        calls.append(run)
         if len(calls) == 2:
             raise KeyboardInterrupt
-        real(self, run_id)
+        real(found, run)
 
     with monkeypatch.context() as patch:
-        patch.setattr(DagsterInstance, "delete_run", dying)
+        patch.setattr(run_records, "_remove_files", dying)
         with pytest.raises(KeyboardInterrupt):
             run_records.tidy(instance, datetime.now(UTC))
-    assert run_records.tidy(instance, datetime.now(UTC)).runs == 2
+    assert told(instance) == known
+    assert run_records.tidy(instance, datetime.now(UTC)).runs == 3
     assert told(instance) == known
     assert instance.get_runs_count() == 1
 
