@@ -26,7 +26,7 @@ ROOT = Path(__file__).parents[2]
 ENGAGEMENT = str(Path(sys.executable).with_name("engagement"))
 CHROMIUM = Path("/usr/bin/chromium")
 FLAGS = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking", "--disable-component-update"]
-SECONDS = 90
+SECONDS = 120
 PATIENCE = 60
 GROWING = ("active_users", "installs")
 """What never shrinks within an hour: a late event can join two sessions, but takes away no user and no install."""
