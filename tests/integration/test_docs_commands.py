@@ -18,7 +18,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from engagement import cli
+from engagement import cli, priority
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -171,7 +171,7 @@ def called(command, folder, environment, monkeypatch):
     said = io.StringIO()
     with monkeypatch.context() as patch, contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
         patch.chdir(folder)
-        patch.setattr(os, "nice", lambda _: 0)
+        patch.setattr(priority, "give_way", lambda: None)
         for name in [name for name in os.environ if name.startswith(("ENGAGEMENT_", "AWS_", "DAGSTER_"))]:
             patch.delenv(name)
         for name, value in environment.items():

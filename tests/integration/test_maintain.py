@@ -157,9 +157,8 @@ def test_what_was_archived_long_enough_ago_expires_and_tables_are_rebuilt_from_t
 
 
 @pytest.fixture
-def job(here, monkeypatch):
+def job(here):
     """Runs the job on an instance of its own, as the schedule does."""
-    monkeypatch.setattr(maintenance.os, "nice", lambda _by: None)
     settings = lake_helpers.settings_of(here)
     definitions = build_definitions(settings.history_start, Tables(folder=str(here)))
 
