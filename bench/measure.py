@@ -1,6 +1,6 @@
 """What a measured command cost: CPU of its whole process tree, memory, wall time; and the machine it ran on.
 
-A command runs in a session of its own, so its tree is every process of that session. CPU and peak memory are what /proc
+A command leads a process group of its own, so its tree is every process of that group. CPU and peak memory are what /proc
 said of each process when it was last seen; where the command has ended by itself, the kernel's account of it and of
 the children it waited for is used if it is higher.
 """
@@ -40,7 +40,7 @@ class Usage:
 class Process:
     """What /proc says of one process: CPU seconds, peak memory in bytes."""
 
-    session: int
+    group: int
     cpu: float
     peak_rss: int
 
@@ -59,7 +59,7 @@ def run(
         child = processes.start(command, sink, environment)
         try:
             while not os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT):
-                seen |= session(child.pid)
+                seen |= members(child.pid)
                 cpu, wall = sum(process.cpu for process in seen.values()), time.monotonic() - started
                 if start_cpu is None and begun(output.read_text(errors="replace")):
                     start_cpu, start_wall = cpu, wall
@@ -81,10 +81,10 @@ def run(
     return Usage(cpu, start_cpu, wall, start_wall, sum(process.peak_rss for process in seen.values()))
 
 
-def session(leader: int) -> dict[int, Process]:
-    """Living processes of a session."""
+def members(leader: int) -> dict[int, Process]:
+    """Living processes of a process group."""
     found = {int(folder.name): look(folder) for folder in Path("/proc").iterdir() if folder.name.isdigit()}
-    return {pid: process for pid, process in found.items() if process and process.session == leader}
+    return {pid: process for pid, process in found.items() if process and process.group == leader}
 
 
 def look(folder: Path) -> Process | None:
@@ -101,7 +101,7 @@ def parse(stat: str, status: str) -> Process | None:
     if fields[0] == "Z":
         return None
     peak = next((int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmHWM:")), 0)
-    return Process(int(fields[3]), sum(int(ticks) for ticks in fields[11:13]) / TICKS, peak)
+    return Process(int(fields[2]), sum(int(ticks) for ticks in fields[11:13]) / TICKS, peak)
 
 
 def tail(output: Path, lines: int = 15) -> str:

@@ -12,7 +12,7 @@ measure = importlib.util.module_from_spec(spec)
 sys.modules["measure"] = measure
 spec.loader.exec_module(measure)
 
-STAT = "42 (a (b) c) {state} 1 7 7 0 -1 4194304 100 200 0 0 150 50 900 900 20 0 1 0 12345 0 0 18446744073709551615"
+STAT = "42 (a (b) c) {state} 1 7 3 0 -1 4194304 100 200 0 0 150 50 900 900 20 0 1 0 12345 0 0 18446744073709551615"
 STATUS = "Name:\ta\nVmPeak:\t  900 kB\nVmHWM:\t    300 kB\nVmRSS:\t     20 kB\n"
 
 BURN = """
@@ -28,7 +28,7 @@ import os; os._exit(0)
 
 def test_a_process_whose_name_holds_brackets_is_read_right() -> None:
     found = measure.parse(STAT.format(state="S"), STATUS)
-    assert found == measure.Process(session=7, cpu=200 / measure.TICKS, peak_rss=300 * 1024)
+    assert found == measure.Process(group=7, cpu=200 / measure.TICKS, peak_rss=300 * 1024)
 
 
 def test_a_zombie_does_not_hide_what_was_seen_of_it_alive() -> None:
