@@ -103,7 +103,7 @@ def _ended_before(instance: DagsterInstance, before: datetime) -> list[str]:
 
 def _forget(instance: DagsterInstance, runs: Sequence[str], stay: frozenset[int], *, dry_run: bool) -> int:
     """Remove these runs with everything that hangs on them, the runs themselves last; how many check evaluations that were."""
-    from dagster._core.storage.event_log.schema import AssetCheckExecutionsTable, AssetEventTagsTable, SqlEventLogStorageTable
+    from dagster._core.storage.event_log.schema import AssetCheckExecutionsTable, SqlEventLogStorageTable
     from dagster._core.storage.runs.schema import RunsTable, RunTagsTable
     from sqlalchemy import delete, select
 
@@ -114,10 +114,7 @@ def _forget(instance: DagsterInstance, runs: Sequence[str], stay: frozenset[int]
         if dry_run:
             return len(gone)
         _delete(connection, AssetCheckExecutionsTable, gone)
-        events = connection.execute(select(log.id).where(log.run_id.in_(runs))).scalars().all()
-        for batch in _batches(events):
-            connection.execute(delete(AssetEventTagsTable).where(AssetEventTagsTable.c.event_id.in_(batch)))
-        _delete(connection, SqlEventLogStorageTable, events)
+        _delete_events(connection, connection.execute(select(log.id).where(log.run_id.in_(runs))).scalars().all())
     for run in runs:
         _remove_files(instance, run)
     with _runs(instance).connect() as connection:
@@ -128,7 +125,7 @@ def _forget(instance: DagsterInstance, runs: Sequence[str], stay: frozenset[int]
 
 def _forget_runless(instance: DagsterInstance, before: datetime, stay: frozenset[int], *, dry_run: bool) -> int:
     """Remove events that no run wrote: raw objects that the sensor reported, freshness that the daemon evaluated."""
-    from dagster._core.storage.event_log.schema import AssetEventTagsTable, SqlEventLogStorageTable
+    from dagster._core.storage.event_log.schema import SqlEventLogStorageTable
     from sqlalchemy import delete, select
 
     log, naive = SqlEventLogStorageTable.c, before.replace(tzinfo=None)  # as Dagster stores instants: UTC, and without saying so
@@ -137,9 +134,7 @@ def _forget_runless(instance: DagsterInstance, before: datetime, stay: frozenset
         gone = [number for number in connection.execute(select(log.id).where(*wanted)).scalars().all() if number not in stay]
         if dry_run:
             return len(gone)
-        for batch in _batches(gone):
-            connection.execute(delete(AssetEventTagsTable).where(AssetEventTagsTable.c.event_id.in_(batch)))
-        _delete(connection, SqlEventLogStorageTable, gone)
+        _delete_events(connection, gone)
     if _has_files(instance):  # the copy that SQLite keeps beside its index; nothing reads it
         with _events(instance).run_connection("") as connection:
             connection.execute(delete(SqlEventLogStorageTable).where(*wanted))
@@ -155,6 +150,16 @@ def _delete(connection: Connection, table: Any, ids: Sequence[int]) -> None:
 
     for batch in _batches(ids):
         connection.execute(delete(table).where(table.c.id.in_(batch)))
+
+
+def _delete_events(connection: Connection, ids: Sequence[int]) -> None:
+    """Events of the index with their tags."""
+    from dagster._core.storage.event_log.schema import AssetEventTagsTable, SqlEventLogStorageTable
+    from sqlalchemy import delete
+
+    for batch in _batches(ids):
+        connection.execute(delete(AssetEventTagsTable).where(AssetEventTagsTable.c.event_id.in_(batch)))
+    _delete(connection, SqlEventLogStorageTable, ids)
 
 
 def _remove_files(instance: DagsterInstance, run: str) -> None:
