@@ -10,12 +10,16 @@ import contextlib
 import os
 from pathlib import Path
 
-NICE = 19
-"""About a seventieth of the share of a process of the live path."""
 
+def give_way(nice: int) -> None:
+    """Lower the priority of this process for good: all its threads, and all that it starts from now on.
 
-def give_way() -> None:
-    """Lower the priority of this process for good: all its threads, and all that it starts from now on."""
+    Args:
+        nice: The nice value (`ENGAGEMENT_BACKGROUND_NICE`): 19 is about a seventieth of the share of a process of the live path.
+            A process that has this one or a higher one stays as it is.
+    """
+    if nice <= os.getpriority(os.PRIO_PROCESS, 0):
+        return
     for thread in Path("/proc/self/task").iterdir():  # Linux keeps a nice value a thread; a pool of the engine may live already
         with contextlib.suppress(ProcessLookupError):
-            os.setpriority(os.PRIO_PROCESS, int(thread.name), NICE)
+            os.setpriority(os.PRIO_PROCESS, int(thread.name), nice)

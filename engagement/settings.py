@@ -99,6 +99,9 @@ class Settings:
     engine: str = _setting("duckdb", "engine of the tables")
     memory_limit: str = _setting("2 GiB", "memory of the engine")
     threads: int = _setting(0, "threads of the engine; 0 is all cores", low=0)
+    background_nice: int = _setting(
+        19, "nice value of what gives way to the live path: backfills, upkeep, suites; 0: nothing does", low=0, high=19
+    )
     demo_seconds: int = _setting(0, "`engagement demo` stops by itself after so long; 0 is never", unit="s", low=0)
     kafka: Mapping[str, str] = field(
         default_factory=dict, metadata={"meaning": "any librdkafka property, as ENGAGEMENT_KAFKA__security__protocol"}

@@ -61,7 +61,7 @@ class Tables(ConfigurableResource):  # type: ignore[type-arg]
         Runs that share their process with others stay as they are.
         """
         if tags.OWN_PROCESS in os.environ:
-            priority.give_way()
+            priority.give_way(self.context.settings.background_nice)
             if "threads" not in self.context.settings.sources:
                 self.context.con.execute("SET threads = 1")
 

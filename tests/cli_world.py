@@ -12,7 +12,7 @@ import lake_helpers
 import pytest
 from oracle import RawEvent
 
-from engagement import cli, priority
+from engagement import cli
 from engagement.cli import status
 
 DAY = datetime(2025, 1, 15, tzinfo=UTC)
@@ -45,7 +45,7 @@ def settle_in(folder, patch):
     patch.setenv("ENGAGEMENT_KAFKA_BOOTSTRAP_SERVERS", f"127.0.0.1:{closed_port()}")
     patch.setenv("DAGSTER_HOME", str(folder / "state" / "dagster"))  # commands set it: this sets it back
     patch.setattr(status, "LAG_TIMEOUT_SECONDS", 0.3)
-    patch.setattr(priority, "give_way", lambda: None)  # a backfill lowers its priority: this process has other tests to run
+    patch.setenv("ENGAGEMENT_BACKGROUND_NICE", "0")  # this process has other tests to run
     patch.setenv("COLUMNS", "120")
     patch.chdir(folder)
 

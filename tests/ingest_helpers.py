@@ -44,7 +44,7 @@ FAST_CLASSIC = {
 
 def settings_of(bootstrap: str, folder: Path, **more: Any) -> Settings:
     """Settings of a new lake in this folder and of topics at this broker, whatever the environment says."""
-    ours = {"topic_partitions": 3, "lake_url": str(folder / "lake"), "state_dir": folder / "state"}
+    ours = {"topic_partitions": 3, "background_nice": 0, "lake_url": str(folder / "lake"), "state_dir": folder / "state"}
     return settings_module.load(environ={}, folder=folder, kafka_bootstrap_servers=bootstrap, **ours | more)
 
 

@@ -19,7 +19,9 @@ from engagement.tables.context import open_tables
 
 
 def settings_of(folder: Path, **overrides):
-    return settings_module.load({}, folder, lake_url=str(folder / "lake"), state_dir=folder / "state", **{"threads": 1, **overrides})
+    return settings_module.load(
+        {}, folder, lake_url=str(folder / "lake"), state_dir=folder / "state", **{"threads": 1, "background_nice": 0, **overrides}
+    )
 
 
 @contextmanager

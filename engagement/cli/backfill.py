@@ -126,7 +126,7 @@ def _done_here(settings: Settings, instance: DagsterInstance, wanted: Backfill, 
     from engagement_assets import local_runs
     from sensors import backfills
 
-    priority.give_way()  # and one engine thread, unless the settings say how many
+    priority.give_way(settings.background_nice)  # and one engine thread, unless the settings say how many
     if "threads" not in settings.sources:
         settings = replace(settings, threads=1, sources={**settings.sources, "threads": "backfill"})
     runs = local_runs.LocalRuns(settings, instance, verbose=verbose)

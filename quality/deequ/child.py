@@ -18,8 +18,8 @@ from quality.deequ.session import spark
 
 def main(asked: Path, answers: Path) -> int:
     """Judge everything that was asked."""
-    give_way()
     work = json.loads(asked.read_text())
+    give_way(work["nice"])
     with spark(Path(work["jar"]), Path(work["java"])) as session, answers.open("w") as out:
         for request in work["requests"]:
             print(json.dumps(_answer(session, request)), file=out, flush=True)

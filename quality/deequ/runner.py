@@ -33,7 +33,7 @@ def judge(requests: Sequence[Request], settings: Settings, limit_seconds: float,
     with tempfile.TemporaryDirectory(prefix="deequ-", dir=parent) as folder:
         asked, answers, log = (Path(folder) / name for name in ("asked.json", "answers.jsonl", "log.txt"))
         try:
-            asked.write_text(json.dumps(_asked(requests)))
+            asked.write_text(json.dumps(_asked(requests, settings)))
             problem = _run(asked, answers, log, limit_seconds, len(requests), tell)
         except (EngagementError, OSError, ImportError) as error:
             problem = " ".join(str(error).split())
@@ -41,11 +41,12 @@ def judge(requests: Sequence[Request], settings: Settings, limit_seconds: float,
     return [found.get(request.label) or Answer(request.label, problem=problem or "Deequ gave no answer") for request in requests]
 
 
-def _asked(requests: Sequence[Request]) -> dict[str, Any]:
+def _asked(requests: Sequence[Request], settings: Settings) -> dict[str, Any]:
     """What the child reads; raises where a part is missing on this machine."""
     return {
         "jar": str(jars.deequ_jar()),
         "java": str(java.executable()),
+        "nice": settings.background_nice,
         "requests": [
             {
                 "label": request.label,

@@ -23,7 +23,7 @@ SECONDS = 240
 def environment(tmp_path):
     """A lake in a bucket, a broker, free ports."""
     assert (jars.main([]), s3.main([])) == (0, 0)
-    ours = demo_environment(tmp_path, ("ENGAGEMENT_", "AWS_"), ENGAGEMENT_LAKE_URL="s3://lake/demo")
+    ours = demo_environment(tmp_path, ("ENGAGEMENT_", "AWS_"), ENGAGEMENT_LAKE_URL="s3://lake/demo", ENGAGEMENT_BACKGROUND_NICE="0")
     with s3.S3Server(tmp_path / "s3") as server, Broker(tmp_path / "kafka") as broker:
         server.bucket("lake")
         yield ours | server.environment | {"ENGAGEMENT_KAFKA_BOOTSTRAP_SERVERS": broker.bootstrap}

@@ -79,7 +79,11 @@ def test_broken_data_fails_exactly_what_it_breaks(name, tmp_path):
 @pytest.fixture(scope="module")
 def lake(tmp_path_factory):
     folder = tmp_path_factory.mktemp("lake")
-    settings = {"ENGAGEMENT_LAKE_URL": str(folder / "lake"), "ENGAGEMENT_STATE_DIR": str(folder / "state")}
+    settings = {
+        "ENGAGEMENT_LAKE_URL": str(folder / "lake"),
+        "ENGAGEMENT_STATE_DIR": str(folder / "state"),
+        "ENGAGEMENT_BACKGROUND_NICE": "0",
+    }
     with lake_helpers.tables_of(folder) as context:
         found = [
             lake_helpers.screen_view(number, HOUR + timedelta(minutes=number), received_at=HOUR + timedelta(hours=2))
@@ -109,7 +113,11 @@ def test_an_hour_is_checked_alone_and_recorded_where_asked(lake):
 
 
 def test_nothing_is_recorded_of_an_hour_or_a_day_that_is_not_over(tmp_path):
-    settings = {"ENGAGEMENT_LAKE_URL": str(tmp_path / "lake"), "ENGAGEMENT_STATE_DIR": str(tmp_path / "state")}
+    settings = {
+        "ENGAGEMENT_LAKE_URL": str(tmp_path / "lake"),
+        "ENGAGEMENT_STATE_DIR": str(tmp_path / "state"),
+        "ENGAGEMENT_BACKGROUND_NICE": "0",
+    }
     now = datetime.now(UTC)
     with lake_helpers.tables_of(tmp_path) as context:
         found = [lake_helpers.screen_view(number, at, received_at=at) for number, at in enumerate((now - timedelta(hours=2), now))]
@@ -179,7 +187,11 @@ def test_a_held_unit_is_released_by_hand_and_published_by_a_rebuild_too(tmp_path
     from engagement.raw.names import topic_chain
 
     settings = lake_helpers.settings_of(tmp_path)
-    environment = {"ENGAGEMENT_LAKE_URL": settings.lake_url, "ENGAGEMENT_STATE_DIR": str(settings.state_dir)}
+    environment = {
+        "ENGAGEMENT_LAKE_URL": settings.lake_url,
+        "ENGAGEMENT_STATE_DIR": str(settings.state_dir),
+        "ENGAGEMENT_BACKGROUND_NICE": "0",
+    }
     with lake_helpers.tables_of(tmp_path) as context:
         item = lake_helpers.screen_view(0, HOUR)
         record = rows.Record(0, HOUR, b"u1", lake_helpers.payload(item))

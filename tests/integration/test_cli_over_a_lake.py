@@ -243,12 +243,13 @@ def test_a_backfill_makes_the_same_objects_again_from_raw_alone(engagement, fill
 
 def test_a_backfill_of_what_is_right_already_replaces_no_object_and_runs_at_low_priority(engagement, lake, monkeypatch):
     asked = []
-    monkeypatch.setattr(priority, "give_way", lambda: asked.append("lowest"))
+    monkeypatch.setattr(priority, "give_way", asked.append)
+    monkeypatch.delenv("ENGAGEMENT_BACKGROUND_NICE")
     versions = {path: path.stat().st_mtime_ns for path in lake.glob("lake/*/**/*.parquet")}
     code, _, err = engagement("backfill", "--from", "2025-01-14", "--to", "2025-01-14", "--assets", "events,daily_engagement")
     assert code == 0, err
     assert {path: path.stat().st_mtime_ns for path in versions} == versions
-    assert asked == ["lowest"]
+    assert asked == [19]
 
 
 def test_a_backfill_goes_on_behind_a_day_that_failed_and_resume_does_what_is_left(engagement, monkeypatch):

@@ -18,7 +18,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from engagement import cli, priority
+from engagement import cli
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -121,6 +121,7 @@ def world(broker, tmp_path_factory):
         "PYTHONWARNINGS": "ignore",
         "DAGSTER_HOME": str(folder / "state" / "dagster"),
         "ENGAGEMENT_LAKE_URL": str(folder / "lake"),
+        "ENGAGEMENT_BACKGROUND_NICE": "0",
         "ENGAGEMENT_STATE_DIR": str(folder / "state"),
         "ENGAGEMENT_HISTORY_START": "2025-01-01",
         "ENGAGEMENT_KAFKA_BOOTSTRAP_SERVERS": broker.bootstrap,
@@ -171,7 +172,6 @@ def called(command, folder, environment, monkeypatch):
     said = io.StringIO()
     with monkeypatch.context() as patch, contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
         patch.chdir(folder)
-        patch.setattr(priority, "give_way", lambda: None)
         for name in [name for name in os.environ if name.startswith(("ENGAGEMENT_", "AWS_", "DAGSTER_"))]:
             patch.delenv(name)
         for name, value in environment.items():

@@ -20,6 +20,7 @@ def test_the_page_shows_what_its_commands_print(tmp_path):
     environment |= {
         "ENGAGEMENT_STATE_DIR": str(tmp_path),
         "ENGAGEMENT_LAKE_URL": str(tmp_path / "lake"),
+        "ENGAGEMENT_BACKGROUND_NICE": "0",
         "PATH": f"{Path(sys.executable).parent}:{environment['PATH']}",
     }
     assert len(commands) >= 8
