@@ -65,7 +65,7 @@ def main() -> int:
     for name in asked.storage:
         with tempfile.TemporaryDirectory(prefix="instance-") as folder, storage(name, Path(folder)) as settings:
             found.append({"storage": name} | measured(settings, asked.runs))
-    print(measure.table(found))
+            print(measure.table(found), flush=True)
     return 0 if all(row["partitions as before"] == "yes" for row in found) else 1
 
 
