@@ -27,6 +27,8 @@ from sensors import backfills
 ENGAGEMENT = [sys.executable, "-m", "engagement"]
 DAY = datetime(2026, 3, 10, tzinfo=UTC)
 DAYS = 2
+SECONDS = 400
+"""Deadline of a backfill: the sensor refreshes the same new history at the same time, and goes first."""
 
 
 @pytest.fixture
@@ -88,7 +90,7 @@ def command(*more):
 
 
 def run_to_its_end(argv, environment, folder):
-    return subprocess.run(argv, env=environment, cwd=folder, capture_output=True, text=True, timeout=120, check=False)
+    return subprocess.run(argv, env=environment, cwd=folder, capture_output=True, text=True, timeout=SECONDS, check=False)
 
 
 def of_backfills(instance):
@@ -105,7 +107,7 @@ def test_the_daemon_does_it_though_the_command_is_killed(served, tmp_path):
     assert told["done"] + told["left"] == 2 * DAYS
     asking.send_signal(signal.SIGKILL)
     asking.wait(10)
-    eventually(lambda: not backfills.asked(instance), 120)
+    eventually(lambda: not backfills.asked(instance), SECONDS)
     runs = of_backfills(instance)
     assert len(runs) == 2 * DAYS
     assert {run.status for run in runs} == {DagsterRunStatus.SUCCESS}
@@ -132,5 +134,5 @@ def test_chosen_assets_ctrl_c_and_resume(tmp_path):
         assert len(of_backfills(instance)) < 3 * DAYS
 
         assert run_to_its_end(command("--detach", "--resume"), environment, tmp_path).returncode == 0
-        eventually(lambda: not backfills.asked(instance), 120)
+        eventually(lambda: not backfills.asked(instance), SECONDS)
         assert len([run for run in of_backfills(instance) if run.status is DagsterRunStatus.SUCCESS]) == 3 * DAYS
