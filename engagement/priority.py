@@ -16,10 +16,9 @@ def give_way(nice: int) -> None:
 
     Args:
         nice: The nice value (`ENGAGEMENT_BACKGROUND_NICE`): 19 is about a seventieth of the share of a process of the live path.
-            A process that has this one or a higher one stays as it is.
+            A thread that has this one or a higher one stays as it is.
     """
-    if nice <= os.getpriority(os.PRIO_PROCESS, 0):
-        return
     for thread in Path("/proc/self/task").iterdir():  # Linux keeps a nice value a thread; a pool of the engine may live already
         with contextlib.suppress(ProcessLookupError):
-            os.setpriority(os.PRIO_PROCESS, int(thread.name), nice)
+            if os.getpriority(os.PRIO_PROCESS, int(thread.name)) < nice:  # only root may raise one again
+                os.setpriority(os.PRIO_PROCESS, int(thread.name), nice)
